@@ -1,0 +1,112 @@
+"""What the editor asks of a model, and what a model answers.
+
+Two models stand behind this protocol: the SD 1.5 pipeline, which paints an image, and the built-in
+model, which decides a motion and what it uncovers.  Here every coordinate is a pixel of the *window*
+at the model's resolution, (x, y), integer values at pixel centres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Callback = Callable[[int, int], bool | None]
+"""``callback(step, total)`` after each step, step = 1..total; returning False stops the edit."""
+
+
+class EditCancelled(Exception):
+    """Raised out of ``generate`` when the callback asked to stop."""
+
+
+@dataclass(frozen=True)
+class DragInputs:
+    """One edit of a window, in the window's own pixels.
+
+    Attributes:
+        handles: ``(N, 2)`` float32, (x, y) of what is pulled. N is 1..64.
+        targets: ``(N, 2)`` float32, where it goes. A row equal to its handle pins that point.
+        mask: ``(H, W)`` bool, True where the image may change.
+        num_images: how many candidates to generate.
+        steps: sampling steps; None leaves the choice to the model.
+        guidance: point-guidance weight w; None leaves it to the model; <= 1 runs one branch only.
+        guidance_schedule: one of ``guidance.SCHEDULES``.
+        noise_prior: one of ``guidance.NOISE_PRIORS``.
+        temperature: scale of the motion noise; None is the model's default. SD 1.5 ignores it.
+        callback: see :data:`Callback`.
+    """
+
+    handles: Tensor
+    targets: Tensor
+    mask: Tensor
+    num_images: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_schedule: str = "inverse_square"
+    noise_prior: str = "source"
+    temperature: float | None = None
+    callback: Callback | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A window that a model has looked at once; reused by every edit of that window.
+
+    Attributes:
+        window: ``(1, 3, H, W)`` float in [-1, 1], the source.
+        features: whatever the model wants to keep.
+    """
+
+    window: Tensor
+    features: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class PaintedEdit:
+    """An answer in pixels: ``image`` is ``(B, 3, H, W)`` in [-1, 1]."""
+
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class MotionEdit:
+    """An answer in motion; the editor renders it from the photo's own pixels.
+
+    result(p) = v(p) * source(p + d(p)) + (1 - v(p)) * colour(p)
+
+    Attributes:
+        displacement: ``(B, 2, H, W)`` backward displacement d = (dx, dy) in window pixels.
+        visibility: ``(B, 1, H, W)`` v in [0, 1]: is what stands here visible in the source?
+        colour: ``(B, 3, H, W)`` in [-1, 1], what was hidden.
+    """
+
+    displacement: Tensor
+    visibility: Tensor
+    colour: Tensor
+
+
+class DragModel(Protocol):
+    """A drag-conditioned generator of window-sized edits."""
+
+    name: str
+    multiple: int
+    """Window height and width must be multiples of this at the model's resolution."""
+    working_area: int
+    """Pixels of a window at the model's resolution (height x width), about."""
+    max_upscale: float
+    """How far a window smaller than ``working_area`` may be enlarged to reach it (1 = never)."""
+    default_steps: int
+    default_guidance: float
+
+    def encode(self, window: Tensor) -> Encoded:
+        """Look at a window, ``(1, 3, H, W)`` float in [-1, 1], once."""
+        ...
+
+    def generate(
+        self, encoded: Encoded, inputs: DragInputs, generator: torch.Generator
+    ) -> PaintedEdit | MotionEdit:
+        """Make ``inputs.num_images`` edits; the same generator state gives the same edits."""
+        ...

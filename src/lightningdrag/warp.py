@@ -1,0 +1,117 @@
+"""Drags to dense displacement, and images through it: the analytic warp.
+
+Displacements are *backward*: output pixel p shows source pixel p + d(p), d = (dx, dy) in pixels.
+The analytic field is a weighted mean, by inverse distance, of the drags (which pull their targets
+back to their handles) and of anchors on the mask's rim (which stand still):
+
+    d(p) = sum_k w_k(p) (handle_k - target_k) / sum_j w_j(p),   w_j(p) = 1 / |p - q_j|^3
+
+over the targets and anchors q_j (Shepard's interpolation), and zero outside the mask.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NUM_ANCHORS = 64
+POWER = 3.0
+
+
+def rim_anchors(mask: np.ndarray, count: int = NUM_ANCHORS) -> np.ndarray:
+    """Points spread evenly along the rim of a mask.
+
+    Args:
+        mask: ``(H, W)`` bool, True where the image may change.
+        count: how many points, over all parts and holes of the mask together.
+
+    Returns:
+        ``(count, 2)`` float32, (x, y). Empty ``(0, 2)`` if the mask is empty.
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return np.zeros((0, 2), np.float32)
+    rim = np.concatenate([contour[:, 0] for contour in contours]).astype(np.float32)
+    return rim[(np.arange(count) * len(rim)) // count]
+
+
+def pixel_grid(height: int, width: int, stride: int = 1, device: torch.device | str = "cpu") -> Tensor:
+    """Centres of the cells of a grid, as ``(H // stride, W // stride, 2)`` (x, y) in full-size pixels."""
+    centre = (stride - 1) / 2
+    y = torch.arange(height // stride, device=device, dtype=torch.float32) * stride + centre
+    x = torch.arange(width // stride, device=device, dtype=torch.float32) * stride + centre
+    return torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
+
+
+def scattered_displacement(points: Tensor, vectors: Tensor, weights: Tensor, grid: Tensor) -> Tensor:
+    """Shepard's interpolation of vectors given at scattered points.
+
+    Args:
+        points: ``(B, N, 2)`` (x, y).
+        vectors: ``(B, N, 2)``, the values there.
+        weights: ``(B, N)``, multiplies each point's weight; 0 removes the point.
+        grid: ``(h, w, 2)`` (x, y) where the field is wanted.
+
+    Returns:
+        ``(B, 2, h, w)``; zero where every weight is zero.
+    """
+    h, w, _ = grid.shape
+    cells = grid.reshape(1, h * w, 2).expand(len(points), -1, -1)
+    distance = torch.cdist(cells, points, compute_mode="donot_use_mm_for_euclid_dist").clamp_min(1e-2)
+    kernel = weights[:, None, :] * distance.pow(-POWER)
+    field = (kernel @ vectors) / kernel.sum(-1, keepdim=True).clamp_min(1e-20)
+    return field.transpose(1, 2).reshape(-1, 2, h, w)
+
+
+def drag_displacement(
+    handles: Tensor,
+    targets: Tensor,
+    anchors: Tensor,
+    mask: Tensor,
+    *,
+    stride: int = 1,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """The analytic backward displacement of a set of drags.
+
+    Args:
+        handles, targets: ``(B, N, 2)`` (x, y).
+        anchors: ``(B, M, 2)`` (x, y) that stand still (:func:`rim_anchors`).
+        mask: ``(B, 1, H, W)`` float or bool; the field is zero where it is zero.
+        stride: the field is computed at 1/stride of the mask's size, in full-size pixels.
+        weights: ``(B, N)`` of 0 and 1 when a batch is padded with absent drags.
+
+    Returns:
+        ``(B, 2, H // stride, W // stride)``.
+    """
+    height, width = mask.shape[-2:]
+    if weights is None:
+        weights = torch.ones_like(handles[..., 0])
+    field = scattered_displacement(
+        torch.cat((targets, anchors), 1),
+        torch.cat((handles - targets, torch.zeros_like(anchors)), 1),
+        torch.cat((weights, torch.ones_like(anchors[..., 0])), 1),
+        pixel_grid(height, width, stride, handles.device),
+    )
+    inside = mask.float()
+    if stride > 1:
+        inside = F.avg_pool2d(inside, stride)
+    return field * inside
+
+
+def sample(image: Tensor, displacement: Tensor) -> Tensor:
+    """Backward warp: bilinear samples of ``image`` (B, C, H, W) at p + d(p), reflected at the border.
+
+    ``displacement`` is ``(B, 2, H, W)`` in pixels of the image. A pixel whose displacement is zero
+    comes back to within rounding.
+    """
+    height, width = image.shape[-2:]
+    position = pixel_grid(height, width, device=image.device) + displacement.permute(0, 2, 3, 1).float()
+    scale = position.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+    warped = F.grid_sample(
+        image.float(), position * scale - 1, mode="bilinear", padding_mode="reflection", align_corners=True
+    )
+    return warped.to(image.dtype)
