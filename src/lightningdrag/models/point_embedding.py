@@ -87,20 +87,22 @@ class PointEmbedding(nn.Module):
     Args:
         base_channels: e, the width; 16 in the released model. Level i (resolution 1/8 * 2^-i) has
             8e * 2^i channels for the handles and as many for the targets.
+        num_levels: how many levels to make, from 1/8 downwards; 4 in the released model.
     """
 
-    def __init__(self, base_channels: int = 16) -> None:
+    def __init__(self, base_channels: int = 16, num_levels: int = NUM_LEVELS) -> None:
         super().__init__()
         self.base_channels = base_channels
+        self.num_levels = num_levels
         self.conv_in = nn.Conv2d(2, 2 * base_channels, 3, padding=1, bias=False)
-        widths = [2 * base_channels * 2**i for i in range(6)]
+        widths = [2 * base_channels * 2**i for i in range(2 + num_levels)]
         self.downsample_blocks_vae = nn.ModuleList(DownsampleBlock(width) for width in widths[:3])
         self.downsample_blocks_unet = nn.ModuleList(DownsampleBlock(width) for width in widths[3:])
 
     @property
     def channels(self) -> list[int]:
         """Channels of one embedding (handle or target) at each level."""
-        return [8 * self.base_channels * 2**i for i in range(NUM_LEVELS)]
+        return [8 * self.base_channels * 2**i for i in range(self.num_levels)]
 
     def forward(self, maps: Tensor) -> PointLevels:
         """Embed point maps.
