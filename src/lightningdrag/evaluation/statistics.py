@@ -1,0 +1,95 @@
+"""Averages over pairs that come in groups, and how far they can be trusted.
+
+Pairs of one scene resemble each other, so intervals are bootstrapped over *groups* of like scenes
+(Cameron, Gelbach and Miller 2008): groups are drawn with replacement, each with all its pairs.
+Where pairs lie in strata, the figure is the average of the strata's means, so that a stratum counts
+the same however many pairs it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.9
+DRAWS = 4000
+
+
+class Estimate(NamedTuple):
+    """A mean with its confidence interval; ``pairs`` is how many define it."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+
+class Gain(NamedTuple):
+    """A paired difference: its estimate and the share of pairs won (a tie is half)."""
+
+    estimate: Estimate
+    won: float
+
+
+def estimate(
+    values: Sequence[float] | np.ndarray,
+    groups: Sequence[str],
+    strata: Sequence[str] | None = None,
+    level: float = LEVEL,
+) -> Estimate:
+    """Mean (of the strata's means) and its bootstrap interval, clustered by group.
+
+    Args:
+        values: one a pair; NaN leaves the pair out, an infinite value makes the mean infinite.
+        groups: the group of each pair.
+        strata: the stratum of each pair; None is a single one.
+        level: probability that the interval is meant to hold.
+
+    Returns:
+        NaN mean and bounds if no value is defined; bounds are NaN if the mean is not finite.
+    """
+    array = np.asarray(values, np.float64)
+    defined = ~np.isnan(array)
+    array = array[defined]
+    if not len(array):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    group_index = np.unique(np.asarray(groups)[defined], return_inverse=True)[1]
+    stratum_names = np.asarray(strata if strata is not None else [""] * len(defined))[defined]
+    stratum_index = np.unique(stratum_names, return_inverse=True)[1]
+    if not np.isfinite(array).all():
+        return Estimate(float(array.mean()), np.nan, np.nan, len(array))
+
+    shape = (group_index.max() + 1, stratum_index.max() + 1)
+    sums, counts = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (group_index, stratum_index), array)
+    np.add.at(counts, (group_index, stratum_index), 1)
+    mean = float((sums.sum(0) / counts.sum(0)).mean())
+
+    drawn = np.random.default_rng(0).multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=DRAWS)
+    with np.errstate(invalid="ignore"):
+        stratum_means = (drawn @ sums) / (drawn @ counts)
+    # A draw may miss a small stratum altogether: it is then averaged over the strata that it has.
+    drawn_means = np.nanmean(stratum_means[~np.isnan(stratum_means).all(1)], axis=1)
+    low, high = np.quantile(drawn_means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean, float(low), float(high), len(array))
+
+
+def paired_gain(
+    ours: Sequence[float] | np.ndarray,
+    theirs: Sequence[float] | np.ndarray,
+    groups: Sequence[str],
+    strata: Sequence[str] | None = None,
+    level: float = LEVEL,
+) -> Gain:
+    """Mean of ``ours - theirs`` pair by pair, with its interval, and the share of pairs won.
+
+    Pairs where both are infinite tie with a difference of zero; NaN on either side leaves a pair out.
+    """
+    left, right = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    difference = np.zeros_like(left)
+    np.subtract(left, right, out=difference, where=left != right)
+    defined = difference[~np.isnan(difference)]
+    won = float((defined > 0).mean() + (defined == 0).mean() / 2) if len(defined) else float("nan")
+    return Gain(estimate(difference, groups, strata, level), won)
