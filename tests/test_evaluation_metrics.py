@@ -171,7 +171,7 @@ def test_the_search_keeps_to_its_discs() -> None:
     """A shift beyond max(6 px, 1.2 drag lengths) of handle and target is not found."""
     source = texture(17, blur=3)
     handle = np.array([50.0, 45.0])
-    found = metrics.find_point(source, shifted(source, 20, 0), handle, handle + [5, 0])
+    found = metrics.find_point(source, shifted(source, 20, 0), handle, handle + np.array([5, 0]))
     assert found is not None
     assert min(np.hypot(*(found - handle)), np.hypot(*(found - handle - [5, 0]))) <= 6.71
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lightningdrag.data import Sample, open_shards
+from lightningdrag.data.shards import Dataset, Sample, open_shards
 from lightningdrag.data.tracks import OCCLUDED
 from lightningdrag.evaluation import metrics
 from lightningdrag.evaluation.baselines import EditMethod, SamplingMethod
 
+KINDS = ("video",)
 STRATA = {"small": 0.04, "medium": 0.10, "large": float("inf")}
 """Longest mean drag of each stratum, over the short side."""
 POINT_BINS = {"1 point": 1, "2-3 points": 3, "4-7 points": 7, "8 points or more": 64}
@@ -97,24 +98,36 @@ class PairSet:
         limit: at most this many, spread evenly over the list.
 
     Raises:
-        ValueError: the folder holds no such pairs, or ``limit`` is not positive.
+        FileNotFoundError: the folder is no prepared dataset.
+        ValueError: it holds no such pairs, or ``limit`` is not positive.
     """
 
     def __init__(self, directory: Path, split: str = "dev", limit: int | None = None) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit}; it must be 1 or more")
-        self._shards = open_shards(directory, split=None if split == "all" else split)
-        total = len(self._shards)
-        if total == 0:
-            raise ValueError(f"{directory} holds no pairs of the split {split!r}; prepare some first")
-        count = total if limit is None else min(limit, total)
-        self._indices = [i * total // count for i in range(count)]
+        shards = _open_splits(directory, ("dev", "train") if split == "all" else (split,))
+        samples = [(dataset, index) for dataset in shards for index in range(len(dataset))]
+        count = len(samples) if limit is None else min(limit, len(samples))
+        self._samples = [samples[i * len(samples) // count] for i in range(count)]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> Pair:
-        return to_pair(self._shards.read(self._indices[index]), self._indices[index])
+        dataset, place = self._samples[index]
+        return to_pair(dataset.read(place), place)
+
+
+def _open_splits(directory: Path, splits: Sequence[str]) -> list[Dataset]:
+    """The datasets of those splits that the folder has; the error of the last if it has none."""
+    opened = []
+    for split in splits:
+        try:
+            opened.append(open_shards(directory, split, KINDS))
+        except ValueError:
+            if split == splits[-1] and not opened:
+                raise
+    return opened
 
 
 def to_pair(sample: Sample, index: int) -> Pair:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lightningdrag.drag import Drag
 from lightningdrag.draw import draw_drags
 from lightningdrag.evaluation.baselines import EditMethod, reference_warp
 from lightningdrag.evaluation.pairs import Pair, PairScores, PairSet
@@ -65,7 +66,8 @@ def _pair_row(
     scored: PairScores, pair: Pair, name: str, method: EditMethod, seed: int
 ) -> tuple[str, list[Image.Image]]:
     request = (pair.source, pair.handles, pair.targets, pair.mask, seed)
-    drags = list(zip(map(tuple, pair.handles.tolist()), map(tuple, pair.targets.tolist()), strict=True))
+    points = zip(pair.handles.tolist(), pair.targets.tolist(), strict=True)
+    drags = [Drag(handle, target) for handle, target in points]
     pictures = [
         draw_drags(Image.fromarray(pair.source), drags, pair.mask),
         *(Image.fromarray(image) for image in (reference_warp(*request), method(*request), pair.truth)),

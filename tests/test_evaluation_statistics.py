@@ -1,0 +1,66 @@
+"""Averages, clustered intervals and paired gains on data whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lightningdrag.evaluation.statistics import estimate, paired_gain
+
+
+def test_the_mean_over_strata_counts_each_stratum_once() -> None:
+    result = estimate([1, 1, 1, 1, 5], ["a", "b", "c", "d", "e"], ["small"] * 4 + ["large"])
+    assert result.mean == 3
+    assert result.pairs == 5
+    assert estimate([1, 1, 1, 1, 5], list("abcde")).mean == pytest.approx(1.8)
+
+
+def test_the_interval_of_independent_values_is_the_normal_one() -> None:
+    values = np.random.default_rng(1).normal(10, 2, 400)
+    result = estimate(values, [str(i) for i in range(400)])
+    half_width = 1.645 * values.std() / 20
+    assert result.low == pytest.approx(values.mean() - half_width, abs=0.1 * half_width)
+    assert result.high == pytest.approx(values.mean() + half_width, abs=0.1 * half_width)
+
+
+def test_copies_within_a_group_do_not_narrow_the_interval() -> None:
+    values = np.random.default_rng(2).normal(size=30)
+    groups = [str(i) for i in range(30)]
+    once = estimate(values, groups)
+    ten_times = estimate(np.repeat(values, 10), np.repeat(groups, 10).tolist())
+    assert (ten_times.low, ten_times.high) == pytest.approx((once.low, once.high))
+
+
+def test_a_single_group_shows_no_spread_and_undefined_values_are_left_out() -> None:
+    result = estimate([2.0, 4.0, np.nan], ["a", "a", "b"])
+    assert result == (3.0, 3.0, 3.0, 2)
+    nothing = estimate([np.nan], ["a"])
+    assert nothing.pairs == 0
+    assert np.isnan(nothing.mean)
+
+
+def test_an_infinite_value_has_an_infinite_mean_and_no_interval() -> None:
+    result = estimate([np.inf, 1.0], ["a", "b"])
+    assert result.mean == np.inf
+    assert np.isnan(result.low)
+
+
+def test_a_stratum_that_few_groups_hold_is_still_averaged() -> None:
+    groups = [str(i) for i in range(10)]
+    result = estimate([0.0] * 9 + [10.0], groups, ["small"] * 9 + ["large"])
+    assert result.mean == 5
+    assert result.low <= 5 <= result.high
+
+
+def test_a_paired_gain_is_certain_where_its_parts_are_not() -> None:
+    theirs = np.random.default_rng(3).normal(20, 5, 50)
+    groups = [str(i) for i in range(50)]
+    gain = paired_gain(theirs + 0.5, theirs, groups)
+    assert gain.estimate[:3] == pytest.approx((0.5, 0.5, 0.5))
+    assert gain.won == 1
+
+
+def test_ties_are_half_won_and_two_exact_results_tie() -> None:
+    gain = paired_gain([1.0, 2.0, np.inf], [1.0, 1.0, np.inf], ["a", "b", "c"])
+    assert gain.won == pytest.approx((1 + 0.5 + 0.5) / 3)
+    assert gain.estimate.mean == pytest.approx(1 / 3)
