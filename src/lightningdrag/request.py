@@ -1,0 +1,279 @@
+"""A whole edit as data: drags, mask and options, checked, and to JSON and back.
+
+    {"schema": "lightningdrag.edit", "version": 1,
+     "image": "photo.jpg",                                  # optional, relative to the JSON file
+     "drags": [{"handle": [210, 140], "target": [260, 120]}],
+     "mask": {"png": "mask.png"},                           # or {"size": [W, H], "runs": [...]}, or null
+     "options": {"seed": 0}}                                # what is left out keeps its default
+
+Runs are row-major lengths of alternating False and True, beginning with False (which may be 0).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightningdrag.drag import Drag, FormatError, MaskError, OptionError, as_drags, brief, check_inside
+from lightningdrag.files import write_atomically
+from lightningdrag.masks import from_runs, read_mask, resized_mask, to_runs
+from lightningdrag.photo import MAX_BYTES, PhotoError, read_bytes
+
+SCHEMA = "lightningdrag.edit"
+VERSION = 1
+
+_INTEGERS = {"num_images": (1, 16), "steps": (1, 1000), "augment": (0, 16), "seed": (0, 2**63 - 1)}
+_NUMBERS = {"guidance": (0.0, 100.0), "temperature": (0.0, 10.0)}
+_MAY_BE_NONE = {"steps", "seed", "guidance", "temperature"}
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """One edit of one photo.
+
+    Attributes:
+        drags: 1..64 pairs, in pixels of the photo. Given in any form that ``as_drags`` reads.
+        mask: ``(H, W)`` bool of the photo's size, True where the image may change; None derives one.
+            Given as anything that ``masks.read_mask`` reads.
+        image: where the photo is, for saved requests; not opened here.
+        num_images: how many candidates, 1..16.
+        steps: sampling steps, 1..1000; None is the model's default.
+        guidance: point-guidance weight, 0..100; None is the model's default.
+        guidance_schedule, noise_prior: names of ``guidance.SCHEDULES`` and ``guidance.NOISE_PRIORS``.
+        max_step: split drags longer than this many pixels into a sequence; None does not.
+        augment: auxiliary pairs around each handle, 0..16.
+        temperature: scale of the motion noise, 0..10; None is the model's default.
+        strict: refuse handles and targets outside the mask.
+        seed: 0..2^63 - 1; None draws one.
+
+    Raises:
+        DragError, MaskError, OptionError: all of them ``RequestError``, a ``ValueError``.
+    """
+
+    drags: tuple[Drag, ...]
+    mask: np.ndarray | None = None
+    image: str | None = None
+    num_images: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_schedule: str = "inverse_square"
+    noise_prior: str = "source"
+    max_step: float | None = None
+    augment: int = 0
+    temperature: float | None = None
+    strict: bool = False
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drags", as_drags(self.drags))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", read_mask(self.mask))
+            if not np.any(self.mask):
+                raise MaskError("the mask is empty; mark what may change (white, 255 or True)")
+        _check_options(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EditRequest):
+            return NotImplemented
+        if self.mask is None or other.mask is None:
+            same_mask = self.mask is other.mask
+        else:
+            same_mask = np.array_equal(self.mask, other.mask)
+        names = ("drags", "image", *OPTIONS)
+        return same_mask and all(getattr(self, name) == getattr(other, name) for name in names)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def fitted(self, width: int, height: int) -> tuple[EditRequest, list[str]]:
+        """This request checked against a photo of this size, and what had to be changed.
+
+        A mask of another size is scaled if it has the photo's aspect (within a pixel).
+
+        Raises:
+            DragError: a handle or target lies outside the photo.
+            MaskError: the mask has another aspect.
+        """
+        check_inside(self.drags, width, height)
+        if self.mask is None or self.mask.shape == (height, width):
+            return self, []
+        mask_height, mask_width = self.mask.shape
+        mask = resized_mask(self.mask, width, height)
+        return replace(self, mask=mask), [f"mask scaled from {mask_width}x{mask_height} to {width}x{height}"]
+
+    def scaled(self, scale_x: float, scale_y: float) -> EditRequest:
+        """The same edit on the photo resized by these factors; the mask follows when it is fitted."""
+        step = None if self.max_step is None else self.max_step * math.sqrt(scale_x * scale_y)
+        drags = tuple(drag.scaled(scale_x, scale_y) for drag in self.drags)
+        return replace(self, drags=drags, max_step=step)
+
+    def to_json(self, mask_png: str | None = None) -> str:
+        """The request as JSON text, its mask as runs, or as the name of a PNG that the caller keeps."""
+        mask: dict[str, Any] | None = None
+        if self.mask is not None:
+            mask = {"png": mask_png} if mask_png else to_runs(self.mask)
+        record = {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "image": self.image,
+            "drags": [{"handle": list(drag.handle), "target": list(drag.target)} for drag in self.drags],
+            "mask": mask,
+            "options": {name: getattr(self, name) for name in OPTIONS},
+        }
+        return json.dumps(record, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, folder: str | os.PathLike[str] | None = None) -> EditRequest:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            folder: where a mask's PNG path starts. None refuses such paths, so that a request from
+                elsewhere cannot name files of this machine.
+
+        Raises:
+            FormatError: no JSON, another schema or version, unknown or missing fields.
+            RequestError: the request itself is wrong.
+        """
+        try:
+            record = _fields(_parse(text), "request", _FIELDS)
+            if record.get("schema") != SCHEMA:
+                raise FormatError(f"schema is {brief(record.get('schema'))}; expected {SCHEMA!r}")
+            if type(record.get("version")) is not int or record["version"] != VERSION:
+                raise FormatError(f"version is {brief(record.get('version'))}; this program reads {VERSION}")
+            options = _fields(record.get("options") or {}, "options", OPTIONS)
+            drags = record.get("drags")
+            if not isinstance(drags, list):
+                raise FormatError(f"drags is {brief(drags)}; expected a list")
+            pairs = [_fields(drag, "drag", ("handle", "target")) for drag in drags]
+            image = record.get("image")
+            if not (image is None or isinstance(image, str)):
+                raise FormatError(f"image is {brief(image)}; expected a file name")
+            return cls(
+                drags=as_drags((pair.get("handle"), pair.get("target")) for pair in pairs),
+                mask=_mask_of(record.get("mask"), folder),
+                image=image,
+                **options,
+            )
+        except RecursionError:
+            raise FormatError("the request is nested too deeply") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> EditRequest:
+        """Read a request file; a mask's PNG path starts at its folder.
+
+        Raises:
+            FormatError: also if the file cannot be read.
+            RequestError: as :meth:`from_json`.
+        """
+        try:
+            data = read_bytes(path, MAX_BYTES)
+        except PhotoError as error:
+            raise FormatError(str(error)) from None
+        try:
+            return cls.from_json(data, Path(path).parent)
+        except FormatError as error:
+            raise FormatError(f"{os.fspath(path)}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the request to a file, whole or not at all.
+
+        Raises:
+            OSError: naming the path, if it cannot be written.
+        """
+        write_atomically(path, (self.to_json() + "\n").encode())
+
+
+OPTIONS = tuple(field.name for field in fields(EditRequest) if field.name not in ("drags", "mask", "image"))
+_FIELDS = ("schema", "version", "image", "drags", "mask", "options")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for a mistyped name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _check_options(request: EditRequest) -> None:
+    from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
+
+    for name, (low, high) in _INTEGERS.items():
+        value = getattr(request, name)
+        if value is None and name in _MAY_BE_NONE:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+            raise OptionError(f"{name} is {brief(value)}; expected a whole number within {low}..{high}")
+        object.__setattr__(request, name, int(value))
+    for name, (least, most) in _NUMBERS.items():
+        _check_number(request, name, least, most)
+    _check_number(request, "max_step", 0.0, math.inf)
+    if request.max_step == 0:
+        raise OptionError("max_step is 0; expected a number of pixels above 0")
+    if not isinstance(request.strict, bool):
+        raise OptionError(f"strict is {brief(request.strict)}; expected true or false")
+    _check_name(request, "guidance_schedule", SCHEDULES)
+    _check_name(request, "noise_prior", NOISE_PRIORS)
+
+
+def _check_number(request: EditRequest, name: str, low: float, high: float) -> None:
+    value = getattr(request, name)
+    if value is None:
+        return
+    right = f"within {low:g}..{high:g}" if math.isfinite(high) else f"above {low:g}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise OptionError(f"{name} is {brief(value)}; expected a number {right}")
+    if not low <= value <= min(high, 1e9):  # false for NaN, too
+        raise OptionError(f"{name} is {brief(value)}; expected a number {right}")
+    object.__setattr__(request, name, float(value))
+
+
+def _check_name(request: EditRequest, option: str, known: Iterable[str]) -> None:
+    value, names = getattr(request, option), sorted(known)
+    if not isinstance(value, str) or value not in names:
+        hint = nearest(value, names) if isinstance(value, str) else ""
+        raise OptionError(f"unknown {option} {brief(value)}{hint}; known: {', '.join(names)}")
+
+
+def _parse(text: str | bytes) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except FormatError:
+        raise
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
+        raise FormatError(f"the request is no JSON: {error}") from None
+
+
+def _fields(record: Any, what: str, known: Iterable[str]) -> dict[str, Any]:
+    """A JSON object that has no other fields than these."""
+    if not isinstance(record, dict):
+        raise FormatError(f"{what} is {brief(record)}; expected an object")
+    for name in record:
+        if name not in known:
+            raise FormatError(f"unknown field {brief(name)} in the {what}{nearest(name, known)}")
+    return record
+
+
+def _mask_of(record: Any, folder: str | os.PathLike[str] | None) -> np.ndarray | None:
+    if record is None:
+        return None
+    record = _fields(record, "mask", ("png", "size", "runs"))
+    if "png" not in record:
+        return from_runs(record.get("size"), record.get("runs"))
+    if not isinstance(record["png"], str) or len(record) > 1:
+        raise FormatError(f"mask is {brief(record)}; expected a png, or a size and runs")
+    if folder is None:
+        raise FormatError("the mask is a file name, and this request has no folder; give size and runs")
+    try:
+        return read_mask(Path(folder) / record["png"])
+    except PhotoError as error:
+        raise MaskError(f"the mask cannot be opened: {error}") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise FormatError(f"the request holds {name}; every number must be finite")
