@@ -1,0 +1,138 @@
+"""Weight files that nobody vouches for: read without running them, loaded only where they fit exactly."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+MAX_PICKLE_BYTES = 4 * 2**30
+"""Bound on a pickle's size, unpacked; the largest released one has 0.3 GB."""
+MAX_NESTING = 4
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+NAMES_SHOWN = 5
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, is no plain set of tensors, or does not fit its model."""
+
+
+def load_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read a weight file as tensors on the CPU.
+
+    ``.safetensors`` are read as they are; ``.bin`` and ``.pt`` are pickles and are unpacked with
+    ``weights_only=True``, which runs no code. Nested dicts are flattened: ``{"a": {"b": t}}`` -> ``"a.b"``.
+
+    Raises:
+        CheckpointError: no such file, an unknown kind of file, a damaged one, one that is too large, or
+            one that holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"missing file: {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    if path.suffix in PICKLE_SUFFIXES:
+        return dict(_flatten(_unpickle(path), path))
+    raise CheckpointError(f"{path} is no weight file: expected .safetensors, .bin or .pt")
+
+
+def _unpickle(path: Path) -> Any:
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > MAX_PICKLE_BYTES:
+        raise CheckpointError(f"{path} unpacks to {size} bytes; the limit is {MAX_PICKLE_BYTES}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is no plain state dict and was not loaded: {reason}") from error
+
+
+def _flatten(value: Any, path: Path, prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Tensor]]:
+    if not isinstance(value, Mapping) or depth > MAX_NESTING:
+        where = f" at {prefix[:-1]!r}" if prefix else ""
+        raise CheckpointError(
+            f"{path} is no plain state dict: expected named tensors, found {type(value).__name__}{where}"
+        )
+    for name, item in value.items():
+        if isinstance(item, Tensor):
+            yield f"{prefix}{name}", item
+        else:
+            yield from _flatten(item, path, f"{prefix}{name}.", depth + 1)
+
+
+def load_strict(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    what: str,
+    file_name: Callable[[str], str] = str,
+) -> None:
+    """Load a module's whole state, or raise and leave it as it was.
+
+    Args:
+        module: takes the tensors, in its own dtype and on its own device.
+        tensors: as from :func:`load_tensors`.
+        what: the file, for the error.
+        file_name: the name in the file of a tensor of the module, where the two differ.
+
+    Raises:
+        CheckpointError: tensors are missing, are too many, or have a wrong shape; names the first few.
+    """
+    own = {file_name(name): (name, tensor) for name, tensor in module.state_dict().items()}
+    check_names(
+        what,
+        missing=own.keys() - tensors.keys(),
+        unexpected=tensors.keys() - own.keys(),
+        misshapen=(
+            (name, tuple(tensors[name].shape), tuple(tensor.shape))
+            for name, (_, tensor) in own.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+        ),
+    )
+    module.load_state_dict({name: tensors[key] for key, (name, _) in own.items()})
+
+
+def check_names(
+    what: str,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    misshapen: Iterable[tuple[str, Any, Any]],
+) -> None:
+    """Raise CheckpointError if any of the three lists holds something; names the first few of each.
+
+    Args:
+        what: the file, for the error.
+        missing: names that the model has and the file lacks.
+        unexpected: names that the file has and the model lacks.
+        misshapen: (name, shape in the file, shape in the model).
+    """
+    shapes = (f"{name} ({tuple(found)}, expected {tuple(wanted)})" for name, found, wanted in misshapen)
+    problems = [
+        f"{label}: {_first_few(sorted(names))}"
+        for label, names in (
+            ("missing tensors", list(missing)),
+            ("unexpected tensors", list(unexpected)),
+            ("tensors of the wrong shape", list(shapes)),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{what} does not fit the model. {'; '.join(problems)}")
+
+
+def _first_few(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

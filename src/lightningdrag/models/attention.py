@@ -1,0 +1,188 @@
+"""Point-following self-attention and image-prompted cross-attention, as diffusers processors.
+
+LightningDrag (arXiv 2405.13722): with h the normalised hidden states of a block, r the appearance
+encoder's ones of the same block, and E the projected point embeddings,
+
+    Q = Wq h + E_target      K = [Wk h + E_target ; Wk r + E_handle]      V = [Wv h ; Wv r]
+
+Processors hold no weights and no state: what they attend to comes with each call of the denoiser, as
+``cross_attention_kwargs={"conditioning": Conditioning(...)}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+from torch.nn import functional as F
+
+KeyValue = tuple[Tensor, Tensor]
+"""Projected keys and values, each ``(B or 1, tokens, C)``."""
+
+
+def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V over heads; ``(B, L, C)``, ``(B or 1, M, C)`` twice -> ``(B, L, C)``."""
+
+    def heads(x: Tensor) -> Tensor:
+        return x.expand(len(query), -1, -1).unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+    attended = F.scaled_dot_product_attention(heads(query), heads(key), heads(value))
+    return attended.transpose(1, 2).flatten(2)
+
+
+def point_following_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    reference_key: Tensor,
+    reference_value: Tensor,
+    handle_embedding: Tensor | float,
+    target_embedding: Tensor | float,
+    num_heads: int,
+) -> Tensor:
+    """Self-attention that also sees the source, matched by points.
+
+    A token at a target carries its pair's target embedding in the query, the source's token at the
+    handle carries the handle embedding in the key: training makes the two find each other.
+
+    Args:
+        query, key, value: ``(B, L, C)``, Wq h, Wk h, Wv h.
+        reference_key, reference_value: ``(B or 1, M, C)``, Wk r, Wv r.
+        handle_embedding: ``(B or 1, M, C)``, or 0 for no points.
+        target_embedding: ``(B or 1, L, C)``, or 0 for no points.
+        num_heads: heads that C is split into.
+
+    Returns:
+        ``(B, L, C)``, before the output projection.
+    """
+    reference_key = reference_key + handle_embedding
+    keys = torch.cat((key + target_embedding, reference_key.expand(len(key), -1, -1)), dim=1)
+    values = torch.cat((value, reference_value.expand(len(value), -1, -1)), dim=1)
+    return multi_head_attention(query + target_embedding, keys, values, num_heads)
+
+
+@dataclass
+class Conditioning:
+    """What the denoiser's attentions see beside the latent, the same over the steps of one edit.
+
+    Everything has batch 1 and serves all candidates and both guidance branches. Keys and values are
+    projected at the first step and kept, so make a new one for every edit.
+
+    Attributes:
+        references: for each of the blocks ``(1, M, C)``, recorded by the appearance encoder.
+        points: for each block (E_handle, E_target), each ``(1, M, C)``.
+        image_prompt: for each block the image prompt's keys and values, ``(1, 4, C)``.
+        with_points: ``(B, 1, 1)`` or a number: 1 for rows of the batch that see the points, 0 for the
+            others. Set before each call of the denoiser.
+    """
+
+    references: list[Tensor]
+    points: list[tuple[Tensor, Tensor]]
+    image_prompt: list[KeyValue]
+    with_points: Tensor | float = 1.0
+    _projected: dict[str, KeyValue] = field(default_factory=dict, repr=False)
+
+    def project_once(self, name: str, project: Callable[[], KeyValue]) -> KeyValue:
+        """The keys and values called ``name``, projected at the first call."""
+        if name not in self._projected:
+            self._projected[name] = project()
+        return self._projected[name]
+
+
+class PointFollowingProcessor:
+    """Self-attention of the denoiser's block number ``block``."""
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        conditioning: Conditioning,
+    ) -> Tensor:
+        reference = conditioning.references[self.block]
+        reference_key, reference_value = conditioning.project_once(
+            f"reference {self.block}", lambda: (attn.to_k(reference), attn.to_v(reference))
+        )
+        handle, target = conditioning.points[self.block]
+        attended = point_following_attention(
+            attn.to_q(hidden_states),
+            attn.to_k(hidden_states),
+            attn.to_v(hidden_states),
+            reference_key,
+            reference_value,
+            handle * conditioning.with_points,
+            target * conditioning.with_points,
+            attn.heads,
+        )
+        return _project_out(attn, attended)
+
+
+class ImagePromptProcessor:
+    """Cross-attention of block ``block`` (IP-Adapter, arXiv 2308.06721):
+
+    softmax(Q K_text) V_text + softmax(Q K_image) V_image.
+    """
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        conditioning: Conditioning,
+    ) -> Tensor:
+        if encoder_hidden_states is None:
+            raise ValueError("cross-attention needs encoder_hidden_states, the text (1, tokens, C)")
+        text = encoder_hidden_states
+        query = attn.to_q(hidden_states)
+        text_key, text_value = conditioning.project_once(
+            f"text {self.block}", lambda: (attn.to_k(text), attn.to_v(text))
+        )
+        attended = multi_head_attention(query, text_key, text_value, attn.heads)
+        attended = attended + multi_head_attention(query, *conditioning.image_prompt[self.block], attn.heads)
+        return _project_out(attn, attended)
+
+
+def _project_out(attn: Attention, attended: Tensor) -> Tensor:
+    for layer in attn.to_out:  # the projection, then dropout
+        attended = layer(attended)
+    return attended
+
+
+def install_processors(unet: UNet2DConditionModel) -> None:
+    """Give every attention of a denoiser its processor.
+
+    Blocks are numbered as the released weights count them, in the order of ``unet.attn_processors``:
+    down, up, mid, a self-attention and a cross-attention each.
+    """
+    unet.set_attn_processor(
+        {
+            name: (PointFollowingProcessor if "attn1" in name else ImagePromptProcessor)(number // 2)
+            for number, name in enumerate(unet.attn_processors)
+        }
+    )
+
+
+def attention_blocks(unet: UNet2DConditionModel) -> list[tuple[int, int]]:
+    """(level, channels) of each transformer block in that order; level i works at 1/8 * 2^-i of the image."""
+    config = unet.config
+    widths = config.block_out_channels
+    down = [(level, kind) for level, kind in enumerate(config.down_block_types)]
+    up = [(len(widths) - 1 - i, kind) for i, kind in enumerate(config.up_block_types)]
+    blocks = [level for level, kind in down if "CrossAttn" in kind for _ in range(config.layers_per_block)]
+    blocks += [level for level, kind in up if "CrossAttn" in kind for _ in range(config.layers_per_block + 1)]
+    blocks.append(len(widths) - 1)
+    return [(level, widths[level]) for level in blocks]

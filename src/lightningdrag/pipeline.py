@@ -1,0 +1,418 @@
+"""LightningDrag on SD 1.5 as a diffusers pipeline: the sampling loop at the model's resolution.
+
+Photos of other sizes, compositing and rounds are the editor's business (``lightningdrag.DragEditor``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from lightningdrag.guidance import check_noise_prior, guidance_weights, start_latents
+from lightningdrag.models import codec
+from lightningdrag.models.appearance import AppearanceEncoder, record_references
+from lightningdrag.models.attention import Conditioning, KeyValue, install_processors
+from lightningdrag.models.image_prompt import ImagePrompt, clip_pixels
+from lightningdrag.models.point_embedding import point_maps, separate_points
+from lightningdrag.models.point_encoder import PointEncoder
+
+MULTIPLE = 64
+"""Height and width of an image are multiples of this."""
+MAX_POINTS = 64
+
+ImageInput = Image.Image | np.ndarray | Tensor
+Points = Sequence[Sequence[float]] | np.ndarray | Tensor
+Generators = torch.Generator | list[torch.Generator] | None
+StepCallback = Callable[["LightningDragPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass(frozen=True)
+class SourceFeatures:
+    """All that depends on the source image alone, at batch 1; made once, used by every edit of it.
+
+    Attributes:
+        image: ``(1, 3, H, W)`` float32 in [-1, 1].
+        latents: ``(1, 4, H / 8, W / 8)`` float32, in the scaled space.
+        references: the appearance encoder's states, ``(1, tokens, channels)`` for each block.
+        text: ``(1, 77, C)``, the empty prompt.
+        image_tokens: ``(1, 4, C)``, the image prompt.
+        image_prompt: its keys and values for each cross-attention.
+    """
+
+    image: Tensor
+    latents: Tensor
+    references: list[Tensor]
+    text: Tensor
+    image_tokens: Tensor
+    image_prompt: list[KeyValue]
+
+
+class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+    """Drag-conditioned inpainting (LightningDrag, arXiv 2405.13722) on Stable Diffusion 1.5.
+
+    Args:
+        vae: images to latents and back.
+        text_encoder, tokenizer: encode the empty prompt; nothing else is ever asked of them.
+        image_encoder, image_prompt: CLIP, and IP-Adapter's weights.
+        appearance_encoder: runs once per source image.
+        point_encoder: point embedding and projections.
+        unet: an SD 1.5 inpainting denoiser (9 input channels); it is given this method's processors.
+        scheduler: variance preserving, with ``alphas_cumprod``: DDIM, LCM and their kin.
+    """
+
+    model_cpu_offload_seq = (
+        "text_encoder->image_encoder->image_prompt->appearance_encoder->point_encoder->unet->vae"
+    )
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    image_encoder: CLIPVisionModelWithProjection
+    image_prompt: ImagePrompt
+    appearance_encoder: AppearanceEncoder
+    point_encoder: PointEncoder
+    unet: UNet2DConditionModel
+    scheduler: Any
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        image_encoder: CLIPVisionModelWithProjection,
+        image_prompt: ImagePrompt,
+        appearance_encoder: AppearanceEncoder,
+        point_encoder: PointEncoder,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_encoder=image_encoder,
+            image_prompt=image_prompt,
+            appearance_encoder=appearance_encoder,
+            point_encoder=point_encoder,
+            unet=unet,
+            scheduler=scheduler,
+        )
+        install_processors(unet)
+        self._interrupt = False
+
+    @classmethod
+    def from_released(
+        cls,
+        base: str | Path,
+        vae: str | Path,
+        ip_adapter: str | Path,
+        lightning_drag: str | Path,
+        lcm_lora: str | Path | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> LightningDragPipeline:
+        """Load the released files: see :func:`lightningdrag.checkpoints.released.load_components`.
+
+        With ``lcm_lora`` it is fused into the denoiser and the scheduler is LCM; otherwise DDIM.
+        """
+        from lightningdrag.checkpoints.released import fuse_lcm_lora, load_components
+
+        pipeline = cls(**load_components(base, vae, ip_adapter, lightning_drag, dtype))
+        if lcm_lora is not None:
+            fuse_lcm_lora(pipeline, lcm_lora)
+        return pipeline.to(device)
+
+    @property
+    def interrupt(self) -> bool:
+        """True once a callback has set ``pipeline._interrupt``; sampling then ends with what it has."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput,
+        mask: ImageInput,
+        handles: Points,
+        targets: Points,
+        *,
+        # sampling
+        num_inference_steps: int = 25,
+        guidance_scale: float = 4.0,
+        guidance_schedule: str = "inverse_square",
+        noise_prior: str = "source",
+        # randomness
+        num_images: int = 1,
+        generator: Generators = None,
+        noise: Tensor | None = None,
+        sample_posterior: bool = True,
+        # result
+        output_type: str = "pil",
+        callback_on_step_end: StepCallback | None = None,
+    ) -> ImagePipelineOutput:
+        """Drag ``handles`` of an image to ``targets``; nothing is composited back.
+
+        Args:
+            image: PIL, ``(H, W, 3)`` uint8, or ``(1, 3, H, W)`` float in [-1, 1]; H and W multiples of 64,
+                best of an area about 512 x 512.
+            mask: where the image may change: PIL, ``(H, W)`` bool or uint8, or a float tensor of H x W in
+                [0, 1]; binarised at one half.
+            handles, targets: ``(N, 2)`` (x, y) in pixels, N = 1..64, rounded to the nearest pixel. A point
+                whose pixel another of its kind holds moves to the nearest free one.
+            num_inference_steps: steps; 25 for DDIM, 8 for LCM.
+            guidance_scale: w; 4.0 for DDIM, 3.0 for LCM. At 1 or below one branch runs.
+            guidance_schedule: one of :data:`lightningdrag.guidance.SCHEDULES`.
+            noise_prior: one of :data:`lightningdrag.guidance.NOISE_PRIORS`.
+            num_images: candidates; they differ by their noise.
+            generator: all that is drawn comes from it; or a list of one per candidate.
+            noise: ``(num_images, 4, H / 8, W / 8)``, the noise at the start instead of a draw.
+            sample_posterior: False takes the mode of the VAE's posterior instead of a draw.
+            output_type: "pil", "np" or "pt" (in [0, 1]), or "latent".
+            callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}); what it returns
+                under "latents" replaces them; ``pipeline._interrupt = True`` in it ends the loop.
+
+        Returns:
+            An object whose ``images`` holds ``num_images`` results.
+
+        Raises:
+            ValueError: an argument is not as said here.
+        """
+        features = self.encode(image, sample_posterior=sample_posterior, generator=generator)
+        latents = self.sample(
+            features,
+            mask,
+            handles,
+            targets,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_schedule=guidance_schedule,
+            noise_prior=noise_prior,
+            num_images=num_images,
+            generator=generator,
+            noise=noise,
+            sample_posterior=sample_posterior,
+            callback_on_step_end=callback_on_step_end,
+        )
+        images: Any = latents
+        if output_type != "latent":
+            images = VaeImageProcessor().postprocess(self.decode(latents), output_type=output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images)
+
+    @torch.no_grad()
+    def encode(
+        self, image: ImageInput, *, sample_posterior: bool = True, generator: Generators = None
+    ) -> SourceFeatures:
+        """Look at a source image once; arguments as for :meth:`__call__`."""
+        device = self._execution_device
+        source = image_tensor(image).to(device)
+        latents = codec.encode(
+            self.vae, source, sample_posterior=sample_posterior, generator=_first(generator)
+        )
+        tokens = self.tokenizer(
+            "",
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        text = self.text_encoder(tokens.input_ids.to(device))[0]
+        pixels = clip_pixels(source, self.image_encoder.config.image_size)
+        embedding = self.image_encoder(pixels.to(device, self.image_encoder.dtype)).image_embeds
+        image_tokens, image_prompt = self.image_prompt(embedding)
+        references = record_references(
+            self.appearance_encoder, latents.to(self.appearance_encoder.dtype), text
+        )
+        return SourceFeatures(source, latents, references, text, image_tokens, image_prompt)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        features: SourceFeatures,
+        mask: ImageInput,
+        handles: Points,
+        targets: Points,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        guidance_schedule: str = "inverse_square",
+        noise_prior: str = "source",
+        num_images: int = 1,
+        generator: Generators = None,
+        noise: Tensor | None = None,
+        sample_posterior: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+    ) -> Tensor:
+        """Generate ``(num_images, 4, h, w)`` float32 latents; arguments as for :meth:`__call__`."""
+        device = self._execution_device
+        height, width = features.image.shape[-2:]
+        check_noise_prior(noise_prior)
+        guidance_weights(guidance_schedule, guidance_scale, num_inference_steps)
+        pairs = check_points(handles, targets, height, width)
+        change = mask_tensor(mask, height, width).to(device)
+        noise = self._start_noise(noise, num_images, generator, features.latents)
+
+        small_mask = codec.latent_mask(change, *noise.shape[-2:])
+        masked = codec.encode(
+            self.vae,
+            codec.masked_source(features.image, change),
+            sample_posterior=sample_posterior,
+            generator=_first(generator),
+        )
+        maps = point_maps(*(separate_points(points, height, width)[None] for points in pairs), height, width)
+        conditioning = Conditioning(
+            features.references,
+            self.point_encoder(maps.to(device, self.point_encoder.dtype)),
+            features.image_prompt,
+        )
+        latents = start_latents(
+            noise_prior,
+            features.latents,
+            noise,
+            float(self.scheduler.alphas_cumprod[-1]) ** 0.5,
+            mask=small_mask,
+            handles=(pairs[0] + 0.5) * noise.shape[-1] / width - 0.5,
+            targets=(pairs[1] + 0.5) * noise.shape[-1] / width - 0.5,
+        )
+
+        self._interrupt = False
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        timesteps = self.scheduler.timesteps
+        weights = guidance_weights(guidance_schedule, guidance_scale, len(timesteps))
+        drawn = {"generator": generator} if _takes_generator(self.scheduler) else {}
+        fixed = torch.cat((small_mask, masked), dim=1).expand(num_images, -1, -1, -1)
+        for i, t in enumerate(self.progress_bar(timesteps)):
+            eps = self._predict_noise(latents, fixed, t, weights[i], features.text, conditioning)
+            latents = self.scheduler.step(eps, t, latents, **drawn, return_dict=False)[0]
+            if callback_on_step_end is not None:
+                latents = (callback_on_step_end(self, i, t, {"latents": latents}) or {}).get(
+                    "latents", latents
+                )
+            if self.interrupt:
+                break
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images, ``(B, 3, H, W)`` float32, about [-1, 1], not clamped."""
+        with torch.no_grad():
+            return codec.decode(self.vae, latents)
+
+    def _predict_noise(
+        self,
+        latents: Tensor,
+        fixed: Tensor,
+        timestep: Tensor,
+        weight: float,
+        text: Tensor,
+        conditioning: Conditioning,
+    ) -> Tensor:
+        """The guided noise prediction, float32; the batch is [without points, with points]."""
+        branches = [1.0] if weight == 1 else [0.0, 1.0]
+        inputs = torch.cat((self.scheduler.scale_model_input(latents, timestep), fixed), dim=1)
+        inputs = inputs.to(self.unet.dtype).repeat(len(branches), 1, 1, 1)
+        conditioning.with_points = inputs.new_tensor(branches).repeat_interleave(len(latents))[:, None, None]
+        eps = self.unet(
+            inputs,
+            timestep,
+            encoder_hidden_states=text,
+            cross_attention_kwargs={"conditioning": conditioning},
+            return_dict=False,
+        )[0].float()
+        if weight == 1:
+            return eps
+        without, with_points = eps.chunk(2)
+        return without + weight * (with_points - without)
+
+    def _start_noise(
+        self, noise: Tensor | None, num_images: int, generator: Generators, latents: Tensor
+    ) -> Tensor:
+        if num_images < 1:
+            raise ValueError(f"num_images must be at least 1, got {num_images}")
+        if isinstance(generator, list) and len(generator) != num_images:
+            raise ValueError(f"{len(generator)} generators for {num_images} images; give one for each")
+        shape = (num_images, *latents.shape[1:])
+        if noise is None:
+            return randn_tensor(shape, generator=generator, device=latents.device, dtype=torch.float32)
+        if noise.shape != shape:
+            raise ValueError(f"noise must have the shape {shape}, got {tuple(noise.shape)}")
+        return noise.to(latents)
+
+
+def image_tensor(image: ImageInput) -> Tensor:
+    """An image as ``(1, 3, H, W)`` float32 in [-1, 1]; see :meth:`LightningDragPipeline.__call__`."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    else:
+        tensor = image.float()
+        if tensor.ndim != 4 or tensor.shape[:2] != (1, 3) or not tensor.abs().max() <= 1 + 1e-3:
+            raise ValueError(f"image tensor must be (1, 3, H, W) in [-1, 1], got {tuple(tensor.shape)}")
+    height, width = tensor.shape[-2:]
+    if height % MULTIPLE or width % MULTIPLE or not height or not width:
+        raise ValueError(f"image size must be multiples of {MULTIPLE}, got {width}x{height}")
+    return tensor
+
+
+def mask_tensor(mask: ImageInput, height: int, width: int) -> Tensor:
+    """A mask as ``(1, 1, H, W)`` float32 of 0 and 1; see :meth:`LightningDragPipeline.__call__`."""
+    if isinstance(mask, Image.Image):
+        mask = np.asarray(mask.convert("L"))
+    tensor = torch.as_tensor(mask)
+    if tensor.dtype == torch.uint8:
+        tensor = tensor / 255
+    if tensor.shape[-2:] != (height, width) or tensor.numel() != height * width:
+        raise ValueError(f"mask must have the image's size {width}x{height}, got the shape {tuple(tensor.shape)}")
+    change = (tensor.float() >= 0.5).float().reshape(1, 1, height, width)
+    if not change.any():
+        raise ValueError("mask is empty: it must be set where the image may change")
+    return change
+
+
+def check_points(handles: Points, targets: Points, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Both as ``(N, 2)`` float32 on the CPU, or a ValueError that names what is wrong."""
+    starts, ends = (
+        torch.as_tensor(points, dtype=torch.float32, device="cpu").detach() for points in (handles, targets)
+    )
+    if starts.ndim != 2 or starts.shape[1] != 2 or starts.shape != ends.shape:
+        raise ValueError(
+            f"handles and targets must both be (N, 2), got {tuple(starts.shape)} and {tuple(ends.shape)}"
+        )
+    if not 1 <= len(starts) <= MAX_POINTS:
+        raise ValueError(f"an edit takes 1 to {MAX_POINTS} pairs of points, got {len(starts)}")
+    size = torch.tensor([width, height])
+    for name, points in (("handle", starts), ("target", ends)):
+        outside = ~((points >= -0.5) & (points < size - 0.5)).all(-1)  # true for NaN as well
+        if outside.any():
+            k = int(outside.nonzero()[0])
+            x, y = points[k].tolist()
+            raise ValueError(f"{name} {k} at ({x:g}, {y:g}) lies outside the image of {width}x{height}")
+    seen: dict[tuple[float, ...], tuple[float, ...]] = {}
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if seen.setdefault(tuple(start), tuple(end)) != tuple(end):
+            raise ValueError(f"the handle ({start[0]:g}, {start[1]:g}) has two different targets")
+    return starts, ends
+
+
+def _first(generator: Generators) -> torch.Generator | None:
+    return generator[0] if isinstance(generator, list) else generator
+
+
+def _takes_generator(scheduler: Any) -> bool:
+    return "generator" in inspect.signature(scheduler.step).parameters
