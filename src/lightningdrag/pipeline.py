@@ -6,23 +6,22 @@ Photos of other sizes, compositing and rounds are the editor's business (``light
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from lightningdrag.guidance import check_noise_prior, guidance_weights, start_latents
+from lightningdrag.inputs import ImageInput, Points, check_points, image_tensor, mask_tensor
 from lightningdrag.models import codec
 from lightningdrag.models.appearance import AppearanceEncoder, record_references
 from lightningdrag.models.attention import Conditioning, KeyValue, install_processors
@@ -30,12 +29,6 @@ from lightningdrag.models.image_prompt import ImagePrompt, clip_pixels
 from lightningdrag.models.point_embedding import point_maps, separate_points
 from lightningdrag.models.point_encoder import PointEncoder
 
-MULTIPLE = 64
-"""Height and width of an image are multiples of this."""
-MAX_POINTS = 64
-
-ImageInput = Image.Image | np.ndarray | Tensor
-Points = Sequence[Sequence[float]] | np.ndarray | Tensor
 Generators = torch.Generator | list[torch.Generator] | None
 StepCallback = Callable[["LightningDragPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 
@@ -273,10 +266,11 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             sample_posterior=sample_posterior,
             generator=_first(generator),
         )
-        maps = point_maps(*(separate_points(points, height, width)[None] for points in pairs), height, width)
+        starts, ends = (separate_points(points, height, width)[None] for points in pairs)
+        maps = point_maps(starts, ends, height, width).to(device, self.point_encoder.dtype)
         conditioning = Conditioning(
             features.references,
-            self.point_encoder(maps.to(device, self.point_encoder.dtype)),
+            self.point_encoder(maps),
             features.image_prompt,
         )
         latents = start_latents(
@@ -350,64 +344,6 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if noise.shape != shape:
             raise ValueError(f"noise must have the shape {shape}, got {tuple(noise.shape)}")
         return noise.to(latents)
-
-
-def image_tensor(image: ImageInput) -> Tensor:
-    """An image as ``(1, 3, H, W)`` float32 in [-1, 1]; see :meth:`LightningDragPipeline.__call__`."""
-    if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    else:
-        tensor = image.float()
-        if tensor.ndim != 4 or tensor.shape[:2] != (1, 3) or not tensor.abs().max() <= 1 + 1e-3:
-            raise ValueError(f"image tensor must be (1, 3, H, W) in [-1, 1], got {tuple(tensor.shape)}")
-    height, width = tensor.shape[-2:]
-    if height % MULTIPLE or width % MULTIPLE or not height or not width:
-        raise ValueError(f"image size must be multiples of {MULTIPLE}, got {width}x{height}")
-    return tensor
-
-
-def mask_tensor(mask: ImageInput, height: int, width: int) -> Tensor:
-    """A mask as ``(1, 1, H, W)`` float32 of 0 and 1; see :meth:`LightningDragPipeline.__call__`."""
-    if isinstance(mask, Image.Image):
-        mask = np.asarray(mask.convert("L"))
-    tensor = torch.as_tensor(mask)
-    if tensor.dtype == torch.uint8:
-        tensor = tensor / 255
-    if tensor.shape[-2:] != (height, width) or tensor.numel() != height * width:
-        raise ValueError(f"mask must have the image's size {width}x{height}, got the shape {tuple(tensor.shape)}")
-    change = (tensor.float() >= 0.5).float().reshape(1, 1, height, width)
-    if not change.any():
-        raise ValueError("mask is empty: it must be set where the image may change")
-    return change
-
-
-def check_points(handles: Points, targets: Points, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Both as ``(N, 2)`` float32 on the CPU, or a ValueError that names what is wrong."""
-    starts, ends = (
-        torch.as_tensor(points, dtype=torch.float32, device="cpu").detach() for points in (handles, targets)
-    )
-    if starts.ndim != 2 or starts.shape[1] != 2 or starts.shape != ends.shape:
-        raise ValueError(
-            f"handles and targets must both be (N, 2), got {tuple(starts.shape)} and {tuple(ends.shape)}"
-        )
-    if not 1 <= len(starts) <= MAX_POINTS:
-        raise ValueError(f"an edit takes 1 to {MAX_POINTS} pairs of points, got {len(starts)}")
-    size = torch.tensor([width, height])
-    for name, points in (("handle", starts), ("target", ends)):
-        outside = ~((points >= -0.5) & (points < size - 0.5)).all(-1)  # true for NaN as well
-        if outside.any():
-            k = int(outside.nonzero()[0])
-            x, y = points[k].tolist()
-            raise ValueError(f"{name} {k} at ({x:g}, {y:g}) lies outside the image of {width}x{height}")
-    seen: dict[tuple[float, ...], tuple[float, ...]] = {}
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if seen.setdefault(tuple(start), tuple(end)) != tuple(end):
-            raise ValueError(f"the handle ({start[0]:g}, {start[1]:g}) has two different targets")
-    return starts, ends
 
 
 def _first(generator: Generators) -> torch.Generator | None:

@@ -1,55 +1,32 @@
 """The paper's released files, as they come: local folders or hub names.
 
-    <base>/             an SD 1.5 inpainting checkpoint: unet/ text_encoder/ tokenizer/ scheduler/
-    <vae>/              AutoencoderKL
-    <ip_adapter>/       image_encoder/, ip-adapter_sd15.safetensors or .bin
-    <lightning_drag>/   appearance_encoder/, point_embedding/point_embedding.pt, lightning-drag-sd15-attn.bin
-    <lcm_lora>/         pytorch_lora_weights.safetensors
+<base>/             an SD 1.5 inpainting checkpoint: unet/ text_encoder/ tokenizer/ scheduler/
+<vae>/              AutoencoderKL
+<ip_adapter>/       image_encoder/, ip-adapter_sd15.safetensors or .bin
+<lightning_drag>/   appearance_encoder/, point_embedding/point_embedding.pt, lightning-drag-sd15-attn.bin
+<lcm_lora>/         pytorch_lora_weights.safetensors
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LCMScheduler, UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection, PreTrainedModel
 
+from lightningdrag.checkpoints.catalogue import SD15_PARTS, check_name, snapshot
 from lightningdrag.checkpoints.tensors import CheckpointError, check_names, load_strict, load_tensors
 from lightningdrag.models.appearance import AppearanceEncoder
 from lightningdrag.models.attention import attention_blocks
 from lightningdrag.models.image_prompt import ImagePrompt
 from lightningdrag.models.point_encoder import PointEncoder
 
-BASE = "Lykon/dreamshaper-8-inpainting"
-VAE = "stabilityai/sd-vae-ft-mse"
-IP_ADAPTER = "h94/IP-Adapter/models"
-LIGHTNING_DRAG = "LightningDrag/lightning-drag-sd15"
-LCM_LORA = "latent-consistency/lcm-lora-sdv1-5"
-
 RELEASED_BASE_CHANNELS = 16
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
-MODEL_FILES = ["config.json", *(f"{name}.safetensors" for name in WEIGHTS[:2])]
-HUB_FILES = {
-    "base": [
-        *(f"{part}/{name}" for part in ("unet", "text_encoder") for name in MODEL_FILES),
-        "tokenizer/*",
-        "scheduler/*",
-    ],
-    "vae": MODEL_FILES,
-    "ip_adapter": [*(f"image_encoder/{name}" for name in MODEL_FILES), "ip-adapter_sd15.safetensors"],
-    "lightning_drag": [
-        *(f"appearance_encoder/{name}" for name in MODEL_FILES),
-        "point_embedding/point_embedding.pt",
-        "lightning-drag-sd15-attn.bin",
-    ],
-    "lcm_lora": ["pytorch_lora_weights.safetensors"],
-}
-"""What is fetched of each hub repository; the safetensors where it has them."""
+HUB_FILES = {part.role: part.files for part in SD15_PARTS}
 
 
 def load_components(
@@ -62,12 +39,13 @@ def load_components(
     """Load what :class:`lightningdrag.pipeline.LightningDragPipeline` is made of, on the CPU.
 
     Args:
-        base, vae, ip_adapter, lightning_drag: local folders laid out as above, or hub names,
-            ``owner/name`` or ``owner/name/folder`` (fetched once; ``HF_HUB_OFFLINE=1`` stays local).
+        base, vae, ip_adapter, lightning_drag: local folders laid out as above, or hub names
+            ``owner/name`` (fetched once; with ``HF_HUB_OFFLINE=1`` only what is here is used).
         dtype: of all the weights.
 
     Raises:
         CheckpointError: a folder or file that is missing, damaged, or does not fit; it is named.
+        ModelError, FetchError: neither a folder nor a hub name; the hub cannot be reached.
     """
     base_folder = resolve(base, "base")
     prompt_folder = resolve(ip_adapter, "ip_adapter")
@@ -84,9 +62,9 @@ def load_components(
         "text_encoder": _load_model(CLIPTextModel, base_folder / "text_encoder", dtype),
         "tokenizer": _load_tokenizer(base_folder / "tokenizer"),
         "image_encoder": image_encoder,
-        "image_prompt": _load_image_prompt(prompt_folder, image_encoder, unet).to(dtype),
+        "image_prompt": _cast(_load_image_prompt(prompt_folder, image_encoder, unet), dtype),
         "appearance_encoder": _load_model(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
-        "point_encoder": _load_point_encoder(drag_folder, unet).to(dtype),
+        "point_encoder": _cast(_load_point_encoder(drag_folder, unet), dtype),
         "unet": unet,
         "scheduler": _load_scheduler(base_folder / "scheduler"),
     }
@@ -122,25 +100,17 @@ def resolve(name: str | Path, part: str) -> Path:
     """The local folder of a part, fetched if ``name`` is a hub name that is not in the cache yet.
 
     Args:
-        name: a folder, or ``owner/name[/folder]`` on the hub.
+        name: a folder, or ``owner/name`` on the hub.
         part: one of :data:`HUB_FILES`.
     """
     folder = Path(name)
-    if folder.is_dir():
-        return folder
-    match = re.fullmatch(r"([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)", str(name))
-    if match is None or isinstance(name, Path):
-        raise CheckpointError(f"no such folder for {part}: {name}")
-    repository, inner = match[1], match[2].strip("/")
-    patterns = [f"{inner}/{file}" if inner else file for file in HUB_FILES[part]]
-    try:
-        fetched = snapshot_download(repository, allow_patterns=patterns)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{part}: {name} is no folder here, and could not be fetched from the hub: {reason}"
-        ) from error
-    return Path(fetched) / inner
+    if not folder.is_dir():
+        if isinstance(name, Path) or check_name(name) != "hub":
+            raise CheckpointError(f"{part}: {name} is no folder")
+        folder = snapshot(name, HUB_FILES[part])
+    if part == "ip_adapter" and (folder / "models" / "image_encoder").is_dir():
+        return folder / "models"  # the layout of the whole IP-Adapter repository
+    return folder
 
 
 def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -148,9 +118,7 @@ def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"missing file: {folder / 'config.json'}")
     path = _weights_file(folder)
-    options: dict[str, Any] = {
-        "torch_dtype" if issubclass(kind, torch.nn.Module) and "diffusers" in _library(kind) else "dtype": dtype
-    }
+    dtype_name = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
     try:
         model, info = kind.from_pretrained(
             folder,
@@ -159,16 +127,12 @@ def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             use_safetensors=path.suffix == ".safetensors",
             variant="fp16" if ".fp16." in path.name else None,
-            **options,
+            **{dtype_name: dtype},
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} could not be loaded: {error}") from error
     check_names(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model.eval()
-
-
-def _library(kind: type) -> str:
-    return " ".join(base.__module__ for base in kind.__mro__)
 
 
 def _weights_file(folder: Path) -> Path:
@@ -177,6 +141,11 @@ def _weights_file(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise CheckpointError(f"missing file: one of {', '.join(names)} in {folder}")
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """``model.to(dtype)``, past the warning that diffusers gives for every model."""
+    return nn.Module.to(model, dtype).eval()
 
 
 def _load_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -216,7 +185,7 @@ def _load_image_prompt(
         return f"ip_adapter.{2 * int(block) + 1}.{rest}"
 
     load_strict(prompt, tensors, str(path), file_name)
-    return prompt.eval()
+    return prompt
 
 
 def _load_point_encoder(folder: Path, unet: UNet2DConditionModel) -> PointEncoder:
@@ -237,4 +206,4 @@ def _load_point_encoder(folder: Path, unet: UNet2DConditionModel) -> PointEncode
 
     load_strict(encoder.embedding, embedding, str(embedding_path))
     load_strict(encoder.projections, projections, str(projections_path), file_name)
-    return encoder.eval()
+    return encoder

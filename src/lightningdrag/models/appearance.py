@@ -61,7 +61,7 @@ class AppearanceEncoder(UNet2DConditionModel):
     Run it through :func:`record_references`.
     """
 
-    @functools.wraps(UNet2DConditionModel.__init__)
+    @functools.wraps(UNet2DConditionModel.__init__)  # type: ignore[misc]  # from_config reads the signature
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         blocks = [name for name, module in self.named_modules() if isinstance(module, BasicTransformerBlock)]

@@ -1,0 +1,83 @@
+"""The SD 1.5 pipeline behind the editor's protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import LCMScheduler
+from torch import Tensor
+
+from lightningdrag.models.protocol import DragInputs, EditCancelled, Encoded, PaintedEdit
+
+if TYPE_CHECKING:
+    from lightningdrag.pipeline import LightningDragPipeline
+
+
+class SD15Model:
+    """A :class:`lightningdrag.models.protocol.DragModel` that paints its edits.
+
+    The mode of the VAE's posterior is taken, so that a window is the same however often it is encoded,
+    and each candidate has a generator of its own, so that it is the same however many there are.
+
+    Args:
+        pipeline: on its device, in its dtype.
+    """
+
+    name = "sd15"
+    multiple = 64
+    working_area = 512 * 512
+    max_upscale = 8.0
+
+    def __init__(self, pipeline: LightningDragPipeline) -> None:
+        self.pipeline = pipeline
+        pipeline.set_progress_bar_config(disable=True)  # progress goes to the callback
+
+    @property
+    def default_steps(self) -> int:
+        """8 for LCM, 25 for DDIM."""
+        return 8 if self._is_lcm else 25
+
+    @property
+    def default_guidance(self) -> float:
+        """3.0 for LCM, 4.0 for DDIM."""
+        return 3.0 if self._is_lcm else 4.0
+
+    @property
+    def _is_lcm(self) -> bool:
+        return isinstance(self.pipeline.scheduler, LCMScheduler)
+
+    def encode(self, window: Tensor) -> Encoded:
+        """Look at a window, ``(1, 3, H, W)`` float in [-1, 1], once."""
+        return Encoded(window, self.pipeline.encode(window, sample_posterior=False))
+
+    def generate(self, encoded: Encoded, inputs: DragInputs, generator: torch.Generator) -> PaintedEdit:
+        """Paint ``inputs.num_images`` edits.
+
+        Raises:
+            EditCancelled: the callback returned False.
+        """
+        total = self.default_steps if inputs.steps is None else inputs.steps
+
+        def report(_: Any, step: int, *__: Any) -> None:
+            if inputs.callback is not None and inputs.callback(step + 1, total) is False:
+                raise EditCancelled(f"stopped after step {step + 1} of {total}")
+
+        seeds = torch.randint(2**62, (inputs.num_images,), generator=generator, device=generator.device)
+        latents = self.pipeline.sample(
+            encoded.features,
+            inputs.mask,
+            inputs.handles,
+            inputs.targets,
+            num_inference_steps=total,
+            guidance_scale=self.default_guidance if inputs.guidance is None else inputs.guidance,
+            guidance_schedule=inputs.guidance_schedule,
+            noise_prior=inputs.noise_prior,
+            num_images=inputs.num_images,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
+            sample_posterior=False,
+            callback_on_step_end=report,
+        )
+        image = self.pipeline.decode(latents).clamp(-1, 1)
+        self.pipeline.maybe_free_model_hooks()
+        return PaintedEdit(image.to(encoded.window))
