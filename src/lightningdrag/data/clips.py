@@ -1,0 +1,191 @@
+"""Training pairs from a shot: which two frames, through which motion, under which camera."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lightningdrag.data import camera as cameras
+from lightningdrag.data.camera import MOVING, STATIC, Camera, find_camera, stabilise, transform
+from lightningdrag.data.drawing import MIN_DRAG, draw_drags, draw_mask
+from lightningdrag.data.pairs import FramePair, Rejected, build_pair, check_motion, check_trust
+from lightningdrag.data.tracks import ClipFlow, cell_centres, clip_flow, disagreement, follow, polish
+
+GAPS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48)
+STARTS = 16  # frames of a shot from which gaps are looked at
+REACH = (0.01, 0.40)  # of the short side: what drags should cover, evenly in the logarithm
+BINS = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two frames and how far, over the short side, what moves between them goes."""
+
+    start: int
+    stop: int
+    reach: float
+
+
+@dataclass(frozen=True)
+class DrawnPair:
+    """A pair with a request drawn on it."""
+
+    pair: FramePair
+    frames: tuple[int, int]
+    camera: str
+    handles: np.ndarray
+    targets: np.ndarray
+    mask: np.ndarray
+    motion: float
+
+
+def shot_pairs(
+    frames: np.ndarray, count: int, rng: np.random.Generator, dropped: Counter[str]
+) -> Iterator[DrawnPair]:
+    """Up to ``count`` pairs of a shot whose motions cover :data:`REACH` as evenly as the shot allows.
+
+    Args:
+        frames: ``(T, H, W, 3)`` uint8 RGB without a cut.
+        dropped: counts what was left out, by reason.
+    """
+    if len(frames) < 2:
+        return
+    flow = clip_flow(frames)
+    chosen = _even_order(find_candidates(frames, flow, rng, dropped), rng)
+    found = 0
+    for candidate in chosen[: 3 * count]:
+        if found == count:
+            return
+        try:
+            yield make_pair(frames, flow, candidate, rng)
+            found += 1
+        except Rejected as reason:
+            dropped[str(reason)] += 1
+
+
+def find_candidates(
+    frames: np.ndarray, flow: ClipFlow, rng: np.random.Generator, dropped: Counter[str]
+) -> list[Candidate]:
+    """Pairs of frames at all gaps from evenly spaced starts, with what moves between them."""
+    total, height, width = frames.shape[:3]
+    starts = np.unique(np.linspace(0, total - 2, min(STARTS, total - 1)) + rng.uniform(-0.5, 0.5))
+    candidates = []
+    for start in np.unique(starts.round().astype(int).clip(0, total - 2)):
+        positions = cell_centres(height, width)
+        at = int(start)
+        for gap in GAPS:
+            if start + gap >= total:
+                break
+            positions = follow(flow, positions, at, int(start) + gap)
+            at = int(start) + gap
+            reach = _reach(frames[start], frames[at], positions)
+            if reach is None:
+                dropped["the camera moves"] += 1
+                break
+            if REACH[0] <= reach <= REACH[1]:
+                candidates.append(Candidate(int(start), at, reach))
+    return candidates
+
+
+def make_pair(
+    frames: np.ndarray, flow: ClipFlow, candidate: Candidate, rng: np.random.Generator
+) -> DrawnPair:
+    """Stabilise, chain the motion both ways, check it, and draw drags and a mask; or :class:`Rejected`."""
+    start, stop = candidate.start, candidate.stop
+    first, second = frames[start], frames[stop]
+    grid = cell_centres(*first.shape[:2])
+    forward = follow(flow, grid, start, stop) - grid
+    back = follow(flow, grid, stop, start) - grid
+    reliable = disagreement(forward, back) < 1.0
+    view = find_camera(first, second, forward, reliable)
+    if view.kind == MOVING:
+        raise Rejected("the camera moves")
+    if view.kind == STATIC:
+        backward = back
+        if rng.random() < 0.5:  # both directions in time
+            first, second, forward, backward = second, first, backward, forward
+            start, stop = stop, start
+    else:
+        second = stabilise(second, view)
+        inverse = np.linalg.inv(view.homography)
+        forward = transform(inverse, grid + forward) - grid
+        backward = follow(flow, transform(view.homography, grid), stop, start) - grid
+    return draw_pair(first, second, forward, backward, (start, stop), view, rng)
+
+
+def draw_pair(
+    first: np.ndarray,
+    second: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    frames: tuple[int, int],
+    view: Camera,
+    rng: np.random.Generator,
+) -> DrawnPair:
+    """A pair and a request from two frames of one view and their motions ``(h, w, 2)``."""
+    first, second, forward, backward = _cropped(view, first, second, forward, backward)
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
+    forward, backward = polish(grey[0], grey[1], forward), polish(grey[1], grey[0], backward)
+    pair = build_pair(first, second, forward, backward)
+    return draw_request(pair, frames, view.kind, rng)
+
+
+def draw_request(
+    pair: FramePair, frames: tuple[int, int], camera: str, rng: np.random.Generator
+) -> DrawnPair:
+    """Drags and a mask for a pair; :class:`Rejected` if none can be drawn or they are out of range."""
+    try:
+        handles, targets = draw_drags(pair.forward, pair.forward_state, pair.moving, rng)
+    except ValueError as error:
+        raise Rejected("no drag can be drawn") from error
+    motion = check_motion(handles, targets, pair.first.shape[:2])
+    mask = draw_mask(pair.moving, handles, targets, rng)
+    check_trust(pair, mask)
+    return DrawnPair(pair, frames, camera, handles, targets, mask, motion)
+
+
+def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> float | None:
+    """How far what moves goes, over the short side; None if the camera moves."""
+    grid = cell_centres(*first.shape[:2])
+    motion = positions - grid
+    view = find_camera(first, second, motion, np.ones(motion.shape[:2], bool))
+    if view.kind == MOVING:
+        return None
+    if view.kind == cameras.STEADY:
+        motion = transform(np.linalg.inv(view.homography), positions) - grid
+    length = np.linalg.norm(motion, axis=-1)[::2, ::2]
+    length = length[length > MIN_DRAG]
+    if len(length) < 0.002 * motion[::2, ::2, 0].size:
+        return 0.0
+    return float(np.quantile(length, 0.75)) / min(first.shape[:2])
+
+
+def _even_order(candidates: list[Candidate], rng: np.random.Generator) -> list[Candidate]:
+    """The candidates in an order whose every beginning covers the reaches evenly in the logarithm."""
+    edges = np.geomspace(REACH[0], REACH[1], BINS + 1)[1:-1]
+    bins: list[list[Candidate]] = [[] for _ in range(BINS)]
+    for position in rng.permutation(len(candidates)):
+        candidate = candidates[position]
+        bins[int(np.searchsorted(edges, candidate.reach))].append(candidate)
+    order = []
+    while any(bins):
+        order += [bins[k].pop() for k in rng.permutation(BINS) if bins[k]]
+    return order
+
+
+def _cropped(
+    view: Camera, first: np.ndarray, second: np.ndarray, forward: np.ndarray, backward: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    left, top, right, bottom = view.window
+    pixels = slice(top, bottom), slice(left, right)
+    cells = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
+    return (
+        np.ascontiguousarray(first[pixels]),
+        np.ascontiguousarray(second[pixels]),
+        np.ascontiguousarray(forward[cells]),
+        np.ascontiguousarray(backward[cells]),
+    )

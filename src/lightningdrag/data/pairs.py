@@ -1,0 +1,157 @@
+"""Pairs of frames in which something moves and the camera does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from lightningdrag.data.tracks import (
+    STRIDE,
+    UNKNOWN,
+    VISIBLE,
+    motion_states,
+    to_cells,
+)
+
+MIN_MOTION, MAX_MOTION = 0.01, 0.45  # mean drag length over the short side
+MIN_MOVING, MAX_MOVING = 0.002, 0.65  # share of the picture
+MIN_TRUSTED = 0.5  # share of the moving part in the mask whose motion is checked, or known to be occluded
+MAX_FLICKER = 2.5  # grey levels, median change of a channel where nothing moves
+MIN_SHARPNESS = 0.45  # of the blurrier frame relative to the other, in the moving part
+NOISE_FLOOR = 7.0  # grey levels
+QUANTUM = 1 / 16  # px; motions are rounded to it, which is finer than any is known and packs well
+
+
+class Rejected(Exception):
+    """A pair that training should not see; the message is the reason, as counted."""
+
+
+@dataclass(frozen=True)
+class FramePair:
+    """Two pictures of one scene and the motion between them; grids are of stride 2.
+
+    Attributes:
+        first, second: ``(H, W, 3)`` uint8 RGB, H and W even.
+        forward: ``(2, h, w)`` float32 (dx, dy) in full-size pixels, on the first's grid.
+        backward: ``(2, h, w)`` float32, on the second's grid, to the first.
+        forward_state, backward_state: ``(h, w)`` uint8: 0 occluded, 1 visible and checked, 2 unknown.
+        moving: ``(h, w)`` uint8, 1 where something moved in either frame. Elsewhere the two pictures
+            are equal but for noise, and the motion is exactly 0.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+    forward_state: np.ndarray
+    backward_state: np.ndarray
+    moving: np.ndarray
+
+    def reversed(self) -> FramePair:
+        """The same pair with time running backwards."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            forward=self.backward,
+            backward=self.forward,
+            forward_state=self.backward_state,
+            backward_state=self.forward_state,
+        )
+
+
+def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> FramePair:
+    """Check the motion between two frames of a still camera, and find what moved.
+
+    Args:
+        first, second: ``(H, W, 3)`` uint8 RGB of one view.
+        forward, backward: ``(h, w, 2)`` motions, each on its own frame's grid.
+
+    Raises:
+        Rejected: too little or too much moves, the light flickers, or one frame is blurred.
+    """
+    changed, level = changed_cells(first, second)
+    moving = moving_cells(changed, forward, backward)
+    share = float(moving.mean())
+    if share < MIN_MOVING:
+        raise Rejected("too little moves")
+    if share > MAX_MOVING:
+        raise Rejected("too much moves")
+    _check_light(first, second, moving, level)
+    _check_sharpness(first, second, moving)
+    forward_state, backward_state = motion_states(first, second, forward, backward)
+    fields = []
+    for motion, state in ((forward, forward_state), (backward, backward_state)):
+        still = moving == 0
+        state[still] = VISIBLE
+        rounded = np.round(motion / QUANTUM) * QUANTUM
+        rounded[still] = 0
+        rounded[state == UNKNOWN] = np.clip(rounded[state == UNKNOWN], -512, 512)
+        fields.append(np.ascontiguousarray(rounded.transpose(2, 0, 1), np.float32))
+    return FramePair(first, second, fields[0], fields[1], forward_state, backward_state, moving)
+
+
+def changed_cells(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
+    """``(h, w)`` bool, where colours changed by more than noise does; and that noise's level."""
+    difference = cv2.absdiff(to_cells(first), to_cells(second)).max(-1).astype(np.float32)
+    difference = cv2.blur(difference, (3, 3))
+    noise = float(np.median(difference[difference <= np.quantile(difference, 0.5)]))
+    level = NOISE_FLOOR + 3 * noise
+    return difference > level, level
+
+
+def moving_cells(changed: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """What moved: changes of some size, and what they enclose that has a motion. ``(h, w)`` uint8."""
+    radius = max(2, round(0.02 * min(changed.shape)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    solid = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
+    rims, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros_like(closed), rims, -1, 1, -1)
+    in_motion = (np.linalg.norm(forward, axis=-1) > 1) | (np.linalg.norm(backward, axis=-1) > 1)
+    moving = closed | (filled & in_motion.astype(np.uint8))
+    moving = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, kernel)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(moving)
+    large = stats[:, cv2.CC_STAT_AREA] >= 0.0008 * changed.size
+    large[0] = False
+    return cv2.dilate(large[parts].astype(np.uint8), np.ones((3, 3), np.uint8))
+
+
+def check_motion(handles: np.ndarray, targets: np.ndarray, size: tuple[int, int]) -> float:
+    """Mean drag length over the short side of ``size`` = (H, W); :class:`Rejected` beyond the limits."""
+    motion = float(np.linalg.norm(targets - handles, axis=-1).mean()) / min(size)
+    if motion < MIN_MOTION:
+        raise Rejected("too little motion")
+    if motion > MAX_MOTION:
+        raise Rejected("too much motion")
+    return motion
+
+
+def check_trust(pair: FramePair, mask: np.ndarray) -> None:
+    """:class:`Rejected` unless enough of what moves inside a mask ``(H, W)`` is understood, in both frames."""
+    asked = (pair.moving > 0) & mask[::STRIDE, ::STRIDE]
+    for state in (pair.forward_state, pair.backward_state):
+        if (state[asked] != UNKNOWN).mean() < MIN_TRUSTED:
+            raise Rejected("motion cannot be trusted")
+
+
+def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray, level: float) -> None:
+    still = moving == 0
+    change = (to_cells(second).astype(np.float32) - to_cells(first))[still]
+    if np.abs(np.median(change, axis=0)).max() > MAX_FLICKER or level > NOISE_FLOOR + 3 * 4:
+        raise Rejected("light flickers")
+
+
+def _check_sharpness(first: np.ndarray, second: np.ndarray, moving: np.ndarray) -> None:
+    height, width = moving.shape[0] * STRIDE, moving.shape[1] * STRIDE
+    region = cv2.resize(moving, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    edges = [
+        float(np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F))[region].mean())
+        for image in (first, second)
+    ]
+    if min(edges) < MIN_SHARPNESS * max(edges):
+        raise Rejected("one frame is blurred")
+    if max(edges) < 1.0:
+        raise Rejected("no detail")
