@@ -95,12 +95,14 @@ def to_8bit(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def open_photo(source: ImageLike, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
+def open_photo(
+    source: ImageLike | Photo, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+) -> Photo:
     """Open a photo.
 
     Args:
         source: a path, the bytes of a file, a PIL image, or an array ``(H, W)``, ``(H, W, 3)`` RGB or
-            ``(H, W, 4)`` RGBA of uint8 or uint16.
+            ``(H, W, 4)`` RGBA of uint8 or uint16. A Photo is returned as it is.
         max_bytes, max_pixels: refuse more than this before decoding.
 
     Raises:

@@ -16,9 +16,9 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -33,6 +33,24 @@ VERSION = 1
 _INTEGERS = {"num_images": (1, 16), "steps": (1, 1000), "augment": (0, 16), "seed": (0, 2**63 - 1)}
 _NUMBERS = {"guidance": (0.0, 100.0), "temperature": (0.0, 10.0)}
 _MAY_BE_NONE = {"steps", "seed", "guidance", "temperature"}
+
+
+class Options(TypedDict, total=False):
+    """The options of :class:`EditRequest` as keywords."""
+
+    num_images: int
+    steps: int | None
+    guidance: float | None
+    guidance_schedule: str
+    noise_prior: str
+    max_step: float | None
+    augment: int
+    temperature: float | None
+    strict: bool
+    seed: int | None
+
+
+OPTIONS = tuple(Options.__annotations__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +208,6 @@ class EditRequest:
         write_atomically(path, (self.to_json() + "\n").encode())
 
 
-OPTIONS = tuple(field.name for field in fields(EditRequest) if field.name not in ("drags", "mask", "image"))
 _FIELDS = ("schema", "version", "image", "drags", "mask", "options")
 
 

@@ -1,0 +1,361 @@
+"""Drag a photo of any size and get it back at that size.
+
+The editor opens the photo, settles the mask, chooses a window around the edit, asks a model for it, and
+puts the answer back inside the mask.  It knows a model only through ``models.protocol.DragModel``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lightningdrag.compose import compose
+from lightningdrag.drag import Drag, DragLike, MaskError, as_drags, augmented, split
+from lightningdrag.masks import MaskLike, bounding_box, derive_mask, inside, read_mask, widen_mask
+from lightningdrag.models.protocol import Callback, DragInputs, DragModel, Encoded
+from lightningdrag.models.warp import WarpModel
+from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, ImageLike, Photo, open_photo, save_photo
+from lightningdrag.request import EditRequest
+from lightningdrag.window import Window, box_of, choose_window
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightningdrag.request import Options
+
+CACHED_WINDOWS = 4
+"""Encoded windows kept for each photo; an edit near an earlier one uses its window again."""
+HISTORY_BYTES = 2**30
+"""Pixels kept for undoing; the oldest rounds are forgotten beyond that."""
+_PREVIEW = WarpModel(working_area=96 * 96)
+"""A smooth field needs no more: it is interpolated at the photo's size."""
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit gave.
+
+    Attributes:
+        photos: the candidates at the source's size and depth, with all that it carried.
+        mask: ``(H, W)`` bool, the mask that was used: outside it every pixel is the source's.
+        request: the request with its seed settled; repeating it gives the same images.
+        seconds: wall time of the edit, opening the photo not included.
+        warnings: what had to be changed, and what opening the photo had to change.
+    """
+
+    photos: tuple[Photo, ...]
+    mask: np.ndarray
+    request: EditRequest
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The candidates as PIL images, RGB or RGBA, 8 bits a channel."""
+        return [photo.image for photo in self.photos]
+
+    @property
+    def image(self) -> Image.Image:
+        """The first candidate."""
+        return self.photos[0].image
+
+    @property
+    def seed(self) -> int:
+        assert self.request.seed is not None  # settled before the edit
+        return self.request.seed
+
+    def save(self, path: str | os.PathLike[str], index: int = 0) -> list[str]:
+        """Write a candidate, in the format that the name asks for; returns what that could not keep.
+
+        Raises:
+            PhotoError: unknown ending, no such folder, read-only, full disk.
+        """
+        return save_photo(self.photos[index], path)
+
+
+class DragEditor:
+    """Edits photos with one model.
+
+    Args:
+        model: anything that obeys ``DragModel``.
+    """
+
+    def __init__(self, model: DragModel) -> None:
+        self.model = model
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike[str] = "builtin", *, device: str = "auto", dtype: str = "auto"
+    ) -> DragEditor:
+        """An editor with a model by name ("builtin", "sd15", "warp"), a folder, or a hub id.
+
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:1", "mps".
+            dtype: "auto", "float32", "bfloat16", "float16".
+
+        Raises:
+            ValueError: no such model, or a damaged one.
+        """
+        from lightningdrag.checkpoints.hub import load_model
+
+        return cls(load_model(os.fspath(name), device=device, dtype=dtype))
+
+    def open(
+        self, image: ImageLike | Photo, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+    ) -> EditSession:
+        """Open a photo for several edits; the model looks at each window of it once.
+
+        Raises:
+            PhotoError: see ``photo.open_photo``.
+        """
+        return EditSession(self.model, open_photo(image, max_bytes=max_bytes, max_pixels=max_pixels))
+
+    def edit(
+        self,
+        image: ImageLike | Photo,
+        drags: Iterable[DragLike],
+        mask: MaskLike | None = None,
+        *,
+        callback: Callback | None = None,
+        **options: Unpack[Options],
+    ) -> EditResult:
+        """Edit a photo once.
+
+        Args:
+            image: a path, the bytes of a file, a PIL image, or an array (``photo.open_photo``).
+            drags: handles and targets in the photo's pixels (``drag.as_drags``).
+            mask: white or True where the photo may change; None derives one (``masks.derive_mask``).
+            callback: ``callback(step, total)`` after each step; returning False stops the edit.
+            options: ``num_images``, ``steps``, ``guidance``, ``guidance_schedule``, ``noise_prior``,
+                ``max_step``, ``augment``, ``temperature``, ``strict``, ``seed`` of ``EditRequest``.
+
+        Raises:
+            PhotoError, RequestError: subclasses of ``ValueError`` that name what is wrong.
+            EditCancelled: the callback returned False.
+        """
+        return self.open(image).run(_request(drags, mask, **options), callback)
+
+    def run(
+        self, image: ImageLike | Photo, request: EditRequest, callback: Callback | None = None
+    ) -> EditResult:
+        """Edit a photo as a request says, such as a loaded one. Raises as :meth:`edit`."""
+        return self.open(image).run(request, callback)
+
+
+class EditSession:
+    """One photo through several rounds of edits.
+
+    ``edit`` proposes, ``accept`` makes a proposal the photo of the next round, ``undo`` and ``redo`` go
+    back and forth between accepted photos.
+    """
+
+    def __init__(self, model: DragModel, photo: Photo) -> None:
+        self._model = model
+        self._history = [photo]
+        self._round = 0
+        self._proposed: EditResult | None = None
+        self._encoded: OrderedDict[Window, Encoded] = OrderedDict()
+
+    @property
+    def photo(self) -> Photo:
+        """The photo as accepted so far."""
+        return self._history[self._round]
+
+    def preview(self, drags: Iterable[DragLike], mask: MaskLike | None = None) -> Image.Image:
+        """The analytic warp of the photo, in milliseconds: where things will go, without a model.
+
+        Raises:
+            RequestError: as :meth:`edit`.
+        """
+        request, _ = _request(drags, mask).fitted(self.photo.width, self.photo.height)
+        settled, _ = _settled_mask(request, self.photo)
+        window = _window(_PREVIEW, settled, request.drags)
+        motion = _PREVIEW.generate(
+            Encoded(torch.zeros(1, 3, window.height, window.width)),
+            _inputs(window, request.drags, settled, request),
+            torch.Generator(),
+        )
+        return compose(self.photo, window, motion, settled)[0].image
+
+    def edit(
+        self,
+        drags: Iterable[DragLike],
+        mask: MaskLike | None = None,
+        *,
+        callback: Callback | None = None,
+        **options: Unpack[Options],
+    ) -> EditResult:
+        """Propose an edit of the photo as accepted so far; arguments as ``DragEditor.edit``."""
+        return self.run(_request(drags, mask, **options), callback)
+
+    def run(self, request: EditRequest, callback: Callback | None = None) -> EditResult:
+        """Propose the edit that a request says. Raises as ``DragEditor.edit``."""
+        start = time.perf_counter()
+        photo = self.photo
+        fitted, warnings = request.fitted(photo.width, photo.height)
+        mask, more = _settled_mask(fitted, photo)
+        seed = secrets.randbits(31) if request.seed is None else request.seed
+        drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
+        photos = self._run_stages(replace(fitted, drags=drags, seed=seed), mask, callback)
+        self._proposed = EditResult(
+            photos=tuple(photos),
+            mask=mask,
+            request=replace(request, seed=seed),
+            seconds=time.perf_counter() - start,
+            warnings=(*photo.warnings, *warnings, *more),
+        )
+        return self._proposed
+
+    def accept(self, index: int = 0) -> Photo:
+        """Make a candidate of the last edit the photo of the next round; what was undone is forgotten.
+
+        Raises:
+            ValueError: no edit was proposed since the last change, or it has no such candidate.
+        """
+        if self._proposed is None:
+            raise ValueError("nothing to accept; call edit first")
+        if not 0 <= index < len(self._proposed.photos):
+            raise ValueError(f"no candidate {index}; there are {len(self._proposed.photos)}, from 0")
+        self._history[self._round + 1 :] = [self._proposed.photos[index]]
+        bytes_each = self.photo.pixels.nbytes
+        del self._history[: max(0, len(self._history) - max(2, HISTORY_BYTES // bytes_each))]
+        self._go_to(len(self._history) - 1)
+        return self.photo
+
+    def undo(self) -> Photo:
+        """Back to the photo before the last accepted edit.
+
+        Raises:
+            ValueError: this is the first one kept.
+        """
+        if self._round == 0:
+            raise ValueError("nothing to undo; this is the photo as opened, or the oldest one kept")
+        self._go_to(self._round - 1)
+        return self.photo
+
+    def redo(self) -> Photo:
+        """Forth again to what was undone.
+
+        Raises:
+            ValueError: nothing was undone since the last accepted edit.
+        """
+        if self._round + 1 == len(self._history):
+            raise ValueError("nothing to redo")
+        self._go_to(self._round + 1)
+        return self.photo
+
+    def _go_to(self, index: int) -> None:
+        self._round = index
+        self._proposed = None
+        self._encoded.clear()
+
+    def _run_stages(self, request: EditRequest, mask: np.ndarray, callback: Callback | None) -> list[Photo]:
+        """All candidates through all stages of a split drag, each stage on its own last result."""
+        stages = split(request.drags, request.max_step)
+        window = _window(self._model, mask, request.drags)
+        generator = torch.Generator().manual_seed(request.seed or 0)
+        calls, call = 1 + (len(stages) - 1) * request.num_images, 0
+        photos = [self.photo]
+        for index, drags in enumerate(stages):
+            sources, photos = photos, []
+            for source in sources:
+                inputs = _inputs(
+                    window,
+                    drags,
+                    mask,
+                    request,
+                    1 if index else request.num_images,
+                    _part(callback, call, calls),
+                )
+                answer = self._model.generate(self._encode(source, window), inputs, generator)
+                photos += compose(source, window, answer, mask)
+                call += 1
+        return photos
+
+    def _encode(self, photo: Photo, window: Window) -> Encoded:
+        """A window as the model sees it; those of the session's own photo are kept."""
+        kept = self._encoded if photo is self.photo else OrderedDict()
+        if window not in kept:
+            pixels = torch.from_numpy(window.crop(photo.pixels)).permute(2, 0, 1)[None]
+            kept[window] = self._model.encode(pixels.float() / 127.5 - 1)
+        kept.move_to_end(window)
+        if len(kept) > CACHED_WINDOWS:
+            kept.popitem(last=False)
+        return kept[window]
+
+
+def _request(drags: Iterable[DragLike], mask: MaskLike | None, **options: Unpack[Options]) -> EditRequest:
+    return EditRequest(as_drags(drags), None if mask is None else read_mask(mask), **options)
+
+
+def _settled_mask(request: EditRequest, photo: Photo) -> tuple[np.ndarray, list[str]]:
+    """The mask to use: derived, or as given and widened by targets outside; and what to say about it."""
+    if request.mask is None:
+        return derive_mask(request.drags, photo.width, photo.height), []
+    mask = request.mask
+    astray = [drag for drag in request.drags if not (drag.is_pin or inside(mask, drag.target))]
+    outside = [drag for drag in request.drags if not inside(mask, drag.handle)]
+    if request.strict and (astray or outside):
+        what = f"target of drag {astray[0]}" if astray else f"handle of drag {outside[0]}"
+        raise MaskError(f"the {what} lies outside the mask; widen the mask, or do without strict")
+    warnings = [f"mask widened to hold the target of drag {drag}" for drag in astray]
+    warnings += [f"handle of drag {drag} lies outside the mask; kept as a constraint" for drag in outside]
+    return (widen_mask(mask, astray) if astray else mask), warnings
+
+
+def _window(model: DragModel, mask: np.ndarray, drags: Sequence[Drag]) -> Window:
+    """Where a model looks: all that changes and all that is pulled. Far pins need not be seen."""
+    height, width = mask.shape
+    handles = [drag.handle for drag in drags if not drag.is_pin]
+    return choose_window(
+        box_of(bounding_box(mask), handles, width, height),
+        width,
+        height,
+        area=model.working_area,
+        multiple=model.multiple,
+        max_upscale=model.max_upscale,
+    )
+
+
+def _inputs(
+    window: Window,
+    drags: Sequence[Drag],
+    mask: np.ndarray,
+    request: EditRequest,
+    num_images: int = 1,
+    callback: Callback | None = None,
+) -> DragInputs:
+    """A request in the window's pixels; pins beyond its border are held at the border."""
+    last = (window.width - 1, window.height - 1)
+    handles, targets = (
+        np.clip(window.to_window(np.array(points)), 0, last).astype(np.float32)
+        for points in ([drag.handle for drag in drags], [drag.target for drag in drags])
+    )
+    return DragInputs(
+        handles=torch.from_numpy(handles),
+        targets=torch.from_numpy(targets),
+        mask=torch.from_numpy(window.crop_mask(mask)),
+        num_images=num_images,
+        steps=request.steps,
+        guidance=request.guidance,
+        guidance_schedule=request.guidance_schedule,
+        noise_prior=request.noise_prior,
+        temperature=request.temperature,
+        callback=callback,
+    )
+
+
+def _part(callback: Callback | None, call: int, calls: int) -> Callback | None:
+    """A callback for one of several equal calls of a model that counts all their steps together."""
+    if callback is None:
+        return None
+    return lambda step, total: callback(call * total + step, calls * total)

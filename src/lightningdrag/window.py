@@ -1,0 +1,154 @@
+"""The window of a photo that a model looks at: where it lies, how it is scaled, points to it and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lightningdrag.drag import Point
+from lightningdrag.photo import to_8bit
+
+CONTEXT = 0.25
+"""Room on each side of what changes, as a share of its longer side."""
+PLEASANT_ASPECT = 2.0
+"""Windows are made no longer than this where the photo has room, for models learn from squarish crops."""
+LARGEST_ASPECT = 4.0
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels, ends exclusive."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box of photo pixels, seen at ``width`` x ``height``.
+
+    Attributes:
+        box: in the photo's pixels; it may leave the photo, which is then continued by reflection.
+        width, height: the window at the model's resolution.
+    """
+
+    box: Box
+    width: int
+    height: int
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Window pixels to a photo pixel, (x, y)."""
+        x0, y0, x1, y1 = self.box
+        return self.width / (x1 - x0), self.height / (y1 - y0)
+
+    def to_window(self, points: np.ndarray) -> np.ndarray:
+        """``(N, 2)`` photo pixels to window pixels, (x, y)."""
+        scale = np.asarray(self.scale)
+        return (np.asarray(points, float) - self.box[:2] + 0.5) * scale - 0.5
+
+    def to_photo(self, points: np.ndarray) -> np.ndarray:
+        """``(N, 2)`` window pixels to photo pixels, (x, y)."""
+        scale = np.asarray(self.scale)
+        return (np.asarray(points, float) + 0.5) / scale - 0.5 + self.box[:2]
+
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        """The window of a photo ``(H, W, 3)`` uint8 or uint16, as ``(height, width, 3)`` uint8."""
+        return np.ascontiguousarray(to_8bit(self._resized(pixels, cv2.BORDER_REFLECT_101)))
+
+    def crop_mask(self, mask: np.ndarray) -> np.ndarray:
+        """The window of a mask, ``(height, width)`` bool: True where any of a pixel may change."""
+        cover = self._resized(mask.astype(np.uint8) * 255, cv2.BORDER_CONSTANT)
+        return cover > 0
+
+    def _resized(self, pixels: np.ndarray, border: int) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        x0, y0, x1, y1 = self.box
+        part = pixels[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+        room = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
+        if any(room):
+            part = cv2.copyMakeBorder(part, *room, border)
+        if part.shape[:2] == (self.height, self.width):
+            return part
+        smaller = self.width * self.height < part.shape[0] * part.shape[1]
+        method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC if part.ndim == 3 else cv2.INTER_LINEAR
+        return cv2.resize(part, (self.width, self.height), interpolation=method)
+
+
+def choose_window(
+    needed: Box, photo_width: int, photo_height: int, *, area: int, multiple: int, max_upscale: float
+) -> Window:
+    """A window that holds what is needed, with context, at a model's working size.
+
+    The needed box is snapped outward to a coarse grid, so that the windows of like edits are equal and
+    an encoded one serves again.  It gets room on all sides and a pleasant shape as far as the photo
+    goes, and grows until nothing has to be enlarged beyond ``max_upscale``.  Only where the photo ends
+    before the window has its smallest size or the largest aspect does the window leave the photo.
+
+    Args:
+        needed: what must be inside, within the photo.
+        area: pixels of the window at the model's resolution, about.
+        multiple: of which its width and height are multiples.
+        max_upscale: how far a photo smaller than ``area`` may be enlarged.
+    """
+    needed = _snapped(needed, photo_width, photo_height)
+    least_width, least_height = needed[2] - needed[0], needed[3] - needed[1]
+    width, height = _with_context(least_width, least_height, photo_width, photo_height, area / max_upscale**2)
+    scale = min(max_upscale, math.sqrt(area / (width * height)))
+    model_width = _rounded(width * scale, least_width * scale, multiple)
+    model_height = _rounded(height * scale, least_height * scale, multiple)
+    x0, x1 = _placed(needed[0], needed[2], max(least_width, round(model_width / scale)), photo_width)
+    y0, y1 = _placed(needed[1], needed[3], max(least_height, round(model_height / scale)), photo_height)
+    return Window((x0, y0, x1, y1), model_width, model_height)
+
+
+def box_of(boxes: Box, points: Sequence[Point], width: int, height: int) -> Box:
+    """The smallest box that holds a box and the pixels of some points, within the photo."""
+    x0, y0, x1, y1 = boxes
+    xs, ys = [point[0] for point in points], [point[1] for point in points]
+    return (
+        max(0, min([x0, *(math.floor(x) for x in xs)])),
+        max(0, min([y0, *(math.floor(y) for y in ys)])),
+        min(width, max([x1, *(math.ceil(x) + 1 for x in xs)])),
+        min(height, max([y1, *(math.ceil(y) + 1 for y in ys)])),
+    )
+
+
+def _snapped(box: Box, photo_width: int, photo_height: int) -> Box:
+    """The box grown to a grid of about an eighth of its longer side."""
+    longer = max(box[2] - box[0], box[3] - box[1])
+    step = max(8, 2 ** int(math.log2(longer / 8)) if longer >= 16 else 8)
+    return (
+        box[0] // step * step,
+        box[1] // step * step,
+        min(photo_width, -(-box[2] // step) * step),
+        min(photo_height, -(-box[3] // step) * step),
+    )
+
+
+def _with_context(
+    width: int, height: int, photo_width: int, photo_height: int, least_area: float
+) -> tuple[float, float]:
+    """Width and height of a window around a box of this size, at the photo's scale."""
+    room = 2 * CONTEXT * max(width, height)
+    w, h = min(width + room, photo_width), min(height + room, photo_height)
+    w = max(w, min(h / PLEASANT_ASPECT, photo_width))
+    h = max(h, min(w / PLEASANT_ASPECT, photo_height))
+    if w * h < least_area:
+        grow = math.sqrt(least_area / (w * h))
+        w, h = min(w * grow, photo_width), min(h * grow, photo_height)
+        w = min(max(w, least_area / h), photo_width, max(w, LARGEST_ASPECT * h))
+        h = min(max(h, least_area / w), photo_height, max(h, LARGEST_ASPECT * w))
+    return max(w, h / LARGEST_ASPECT), max(h, w / LARGEST_ASPECT)
+
+
+def _rounded(size: float, least: float, multiple: int) -> int:
+    """The nearest multiple, or the next one where the nearest would cut off what is needed."""
+    nearest = round(size / multiple) * multiple
+    return nearest if nearest >= max(least, 1) else math.ceil(max(least, 1) / multiple) * multiple
+
+
+def _placed(low: int, high: int, size: int, photo_size: int) -> tuple[int, int]:
+    """A span of this size, centred on low..high, then moved into the photo if it fits."""
+    start = (low + high - size) // 2
+    start = (photo_size - size) // 2 if size >= photo_size else min(max(start, 0), photo_size - size)
+    return start, start + size
