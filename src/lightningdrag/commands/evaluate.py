@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,37 +36,51 @@ def evaluate(
     """Score a model, the baselines and the true frame itself; write the table and sheets of pictures."""
     counts = parse_steps(steps)
 
+    from lightningdrag.evaluation.report import markdown
+
+    report = evaluate_pairs(data, out, split.value, limit, model, counts)
+    typer.echo(markdown(report))
+    typer.echo(f"Written to {out}: report.json, report.md, sheets/")
+
+
+def evaluate_pairs(
+    data: Path, out: Path, split: str, limit: int | None, model: str, steps: Sequence[int]
+) -> dict[str, Any]:
+    """Run the ``pairs`` benchmark with a progress bar, write everything to ``out``, return the report.
+
+    Raises:
+        ValueError, OSError: there are no such pairs, no such model, or ``out`` cannot be written.
+    """
+    from rich.console import Console
     from rich.progress import track
 
     from lightningdrag import DragEditor
     from lightningdrag.evaluation.baselines import BASELINES, EditMethod, EditorMethod
     from lightningdrag.evaluation.pairs import PairSet, run
     from lightningdrag.evaluation.provenance import provenance
-    from lightningdrag.evaluation.report import build_report, markdown, write_report
+    from lightningdrag.evaluation.report import build_report, write_report
     from lightningdrag.evaluation.sheets import write_pair_sheets
 
-    try:
-        pairs = PairSet(data, split.value, limit)
-        editor = DragEditor.from_pretrained(model)
-    except (ValueError, OSError) as error:
-        typer.echo(f"lightningdrag evaluate: {error}", err=True)
-        raise typer.Exit(2) from None
-    name = Path(model).name
+    pairs = PairSet(data, split, limit)
+    editor = DragEditor.from_pretrained(model)
     ours: dict[str, EditMethod] = {
-        f"{name}, {count} step{'s' if count > 1 else ''}": EditorMethod(editor, count) for count in counts
+        f"{Path(model).name}, {count} step{'s' if count > 1 else ''}": EditorMethod(editor, count)
+        for count in steps
     }
-    scores = list(track(run(pairs, {**BASELINES, **ours}), "Scoring", total=len(pairs)))
-    about = {"benchmark": benchmark.value, "split": split.value, **provenance()}
-    report = build_report(scores, about)
+    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is an error before the work
+    console = Console(stderr=True)
+    scores = list(
+        track(run(pairs, {**BASELINES, **ours}), "Scoring pairs", total=len(pairs), console=console)
+    )
+    report = build_report(scores, {"benchmark": "pairs", "split": split, **provenance()})
     write_report(report, out)
-    sheets = write_pair_sheets(scores, pairs, ours, out / "sheets")
-    typer.echo(markdown(report))
-    typer.echo(f"Written: {out / 'report.json'}, {out / 'report.md'} and {len(sheets)} sheets of pictures")
+    write_pair_sheets(scores, pairs, ours, out / "sheets")
+    return report
 
 
 def parse_steps(text: str) -> list[int]:
     """ "1,2,4" as numbers; each must be 1 or more."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise typer.BadParameter(f"{text!r} is not a list of step counts like 1,2,4", param_hint="--steps")
+        raise typer.BadParameter(f"{text!r} is not a list of step counts such as 1,2,4", param_hint="--steps")
     return [int(part) for part in parts]

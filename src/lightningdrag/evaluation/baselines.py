@@ -94,10 +94,17 @@ def reference_warp_inpainted(
 
 def displacement(handles: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The reference warp's backward displacement, ``(2, H, W)`` float32 (dx, dy)."""
+    field = np.zeros((2, *mask.shape), np.float32)
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    # Only the mask's box is worth computing; the field depends on differences between points alone.
+    box = np.s_[top : top + height, left : left + width]
     points = (
-        torch.from_numpy(np.asarray(p, np.float32))[None] for p in (handles, targets, rim_anchors(mask))
+        torch.from_numpy(np.asarray(p, np.float32) - np.float32([left, top]))[None]
+        for p in (handles, targets, rim_anchors(mask))
     )
-    return drag_displacement(*points, torch.from_numpy(mask)[None, None])[0].numpy()
+    inside = torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None]
+    field[(slice(None), *box)] = drag_displacement(*points, inside)[0].numpy()
+    return field
 
 
 def warp(source: np.ndarray, field: np.ndarray, mask: np.ndarray) -> np.ndarray:

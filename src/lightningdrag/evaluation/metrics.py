@@ -108,7 +108,7 @@ def doubles(result: np.ndarray, source: np.ndarray, truth: np.ndarray, mask: np.
     def window_sum(u: np.ndarray, v: np.ndarray) -> np.ndarray:
         size = (DOUBLE_WINDOW, DOUBLE_WINDOW)
         return cv2.boxFilter(
-            (u * v).sum(-1), cv2.CV_64F, size, normalize=False, borderType=cv2.BORDER_CONSTANT
+            np.einsum("hwc,hwc->hw", u, v), cv2.CV_64F, size, normalize=False, borderType=cv2.BORDER_CONSTANT
         )
 
     contrast = window_sum(a - b, a - b)

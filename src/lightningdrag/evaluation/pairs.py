@@ -149,7 +149,7 @@ def to_pair(sample: Sample, index: int) -> Pair:
 
 
 def score(result: np.ndarray, pair: Pair) -> dict[str, float]:
-    """Every measure of one result that needs no second candidate (:mod:`.metrics`)."""
+    """How near one result comes to the truth (:mod:`.metrics`)."""
     double = metrics.doubles(result, pair.source, pair.truth, pair.mask)
     points = metrics.point_errors(pair.source, result, pair.handles, pair.targets)
     return {
@@ -160,7 +160,6 @@ def score(result: np.ndarray, pair: Pair) -> dict[str, float]:
         "half_transparent": double.half_transparent,
         "point_error": points.drags,
         "pin_error": points.pins,
-        "changed_outside": metrics.changed_outside(pair.source, result, pair.mask),
     }
 
 
@@ -187,7 +186,8 @@ def run(pairs: PairSet, methods: Mapping[str, EditMethod], seed: int = 0) -> Ite
             start = time.perf_counter()
             result = method(pair.source, pair.handles, pair.targets, pair.mask, seed)
             seconds = time.perf_counter() - start
-            scores.scores[name] = {**score(result, pair), "seconds": seconds}
+            outside = metrics.changed_outside(pair.source, result, pair.mask)
+            scores.scores[name] = {**score(result, pair), "changed_outside": outside, "seconds": seconds}
             if isinstance(method, SamplingMethod) and index % stride == 0:
                 candidates = method.candidates(
                     pair.source, pair.handles, pair.targets, pair.mask, seed, NUM_CANDIDATES
