@@ -1,0 +1,5 @@
+"""``python -m lightningdrag`` is ``lightningdrag``."""
+
+from lightningdrag.commands import main
+
+main()

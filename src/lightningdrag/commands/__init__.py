@@ -1,0 +1,90 @@
+"""The command line: one thin file per verb, each with ``register(app)``.
+
+Exit codes: 0 done; 1 something failed; 2 wrong input or usage, nothing was written; 130 stopped by Ctrl-C.
+Errors are one line on stderr. No verb imports torch before its arguments are known to be right.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lightningdrag import __version__
+from lightningdrag.commands.console import report_error
+
+VERBS = ("edit", "batch", "models", "prepare", "evaluate")
+
+EXTRAS = {
+    "av": "train",
+    "webdataset": "train",
+    "yaml": "train",
+    "accelerate": "sd15",
+    "peft": "sd15",
+}
+"""Which extra of the package brings a module that is not in the lean install."""
+
+
+class Verbs(TyperGroup):
+    """Turns what a verb raises into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            report_error("stopped")
+            raise typer.Exit(130) from None
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            report_error(f"this needs {error.name}: pip install 'lightningdrag[{extra}]'")
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe has gone; typer ends quietly
+                raise
+            report_error(_describe(error))
+            raise typer.Exit(2) from None
+        except ValueError as error:
+            report_error(str(error))
+            raise typer.Exit(2) from None
+
+
+def build_app() -> typer.Typer:
+    """The command line with every verb."""
+    app = typer.Typer(
+        cls=Verbs,
+        name="lightningdrag",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(help="Drag a part of a photo to where it should be.")(_options)
+    for verb in VERBS:
+        importlib.import_module(f"{__name__}.{verb}").register(app)
+    return app
+
+
+def main() -> None:
+    """The ``lightningdrag`` program."""
+    build_app()(prog_name="lightningdrag")
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"lightningdrag {__version__}")
+        raise typer.Exit
+
+
+def _describe(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename is not None else reason

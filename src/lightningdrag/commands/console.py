@@ -1,0 +1,38 @@
+"""What every verb says and how: errors, notes and progress on stderr, results and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+def report_error(message: str) -> None:
+    """One line on stderr."""
+    typer.echo(f"lightningdrag: error: {' '.join(message.split())}", err=True)
+
+
+def note(message: str) -> None:
+    """A remark that does not belong to the result, on stderr."""
+    typer.echo(f"lightningdrag: {message}", err=True)
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """A result for programs, on stdout."""
+    typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr that ``callback(step, total)`` moves, if someone is looking."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda step, total: bar.update(task, completed=step, total=total)

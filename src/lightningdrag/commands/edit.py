@@ -1,0 +1,157 @@
+"""``lightningdrag edit``: drag parts of one photo."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lightningdrag.commands.console import note, print_json, progress
+from lightningdrag.drag import DragError
+from lightningdrag.request import EditRequest
+
+Model = Annotated[str, typer.Option("--model", help="builtin, warp, sd15, a folder, or a hub id OWNER/NAME.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16.")]
+Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON on stdout.")]
+MaxPixels = Annotated[int | None, typer.Option(help="Refuse photos of more pixels.  [default: 80000000]")]
+MaxBytes = Annotated[int | None, typer.Option(help="Refuse files of more bytes.  [default: 268435456]")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``edit`` verb."""
+    app.command("edit", no_args_is_help=True)(edit)
+
+
+def edit(
+    photo: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PHOTO", help="The photo; - reads stdin. May be left out if the request names it."
+        ),
+    ] = None,
+    drag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drag", "-d", metavar="X,Y:X,Y", help="Handle:target in pixels; equal ones pin. Repeatable."
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="Image, white where the photo may change. Without it, from the drags.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="The result; - is stdout.  [default: PHOTO.dragged.EXT]"),
+    ] = None,
+    request: Annotated[
+        Path | None, typer.Option(help="A saved request (JSON); other options override it.")
+    ] = None,
+    save_request: Annotated[Path | None, typer.Option(help="Save the request (JSON), to repeat it.")] = None,
+    model: Model = "builtin",
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same result.  [default: random]")
+    ] = None,
+    num_images: Annotated[
+        int | None, typer.Option("--num-images", "-n", help="Candidates; written as OUT-1, OUT-2, ...")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.  [default: the model's]")] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How strongly to follow the points; <= 1 is fastest.  [default: the model's]"),
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="How guidance falls: inverse_square, none, linear, square, cubic.")
+    ] = None,
+    max_step: Annotated[float | None, typer.Option(help="Split drags longer than this many pixels.")] = None,
+    augment: Annotated[int | None, typer.Option(help="Auxiliary pairs around each handle.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Write the analytic warp, in milliseconds.")
+    ] = False,
+    max_pixels: MaxPixels = None,
+    max_bytes: MaxBytes = None,
+    as_json: Json = False,
+) -> None:
+    """Drag parts of a photo.
+
+    The photo comes back at its own size, untouched outside the mask.
+
+    Example: lightningdrag edit photo.jpg --drag 210,140:260,120 -o out.png
+    """
+    from lightningdrag.checkpoints.catalogue import check_name
+    from lightningdrag.checkpoints.hub import check_dtype
+    from lightningdrag.commands.job import STREAM, check_folder, make_job, run_job
+
+    given = {
+        "drags": drag,
+        "mask": mask,
+        "seed": seed,
+        "num_images": num_images,
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_schedule": schedule,
+        "max_step": max_step,
+        "augment": augment,
+    }
+    asked = build_request(request, {name: value for name, value in given.items() if value is not None})
+    bounds = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+    job = make_job(
+        _photo_name(photo, request, asked.image),
+        asked,
+        output,
+        **{name: value for name, value in bounds.items() if value is not None},
+    )
+    if as_json and STREAM in job.outputs:
+        raise typer.BadParameter("the image goes to stdout already; name a file with -o", param_hint="--json")
+    if save_request:
+        check_folder(save_request.parent)
+    model = "warp" if preview else model  # which is what a preview shows
+    check_name(model)
+    check_dtype(dtype)
+
+    from lightningdrag.editor import DragEditor
+
+    editor = DragEditor.from_pretrained(model, device=device, dtype=dtype)
+    with progress("Dragging") as callback:
+        done = run_job(job, editor, model, callback)
+    if save_request:
+        _save_request(done.request, save_request)
+    if as_json:
+        print_json(done.record())
+        return
+    for warning in done.warnings:
+        note(warning)
+    if STREAM not in job.outputs:
+        typer.echo(f"{', '.join(job.outputs)}  ({done.seconds:.1f} s, seed {done.request.seed})")
+
+
+def build_request(saved: Path | None, given: dict[str, Any]) -> EditRequest:
+    """A saved request with what the command line gives put over it, or one from the command line alone.
+
+    Raises:
+        RequestError: what is wrong with it.
+    """
+    if saved is None and "drags" not in given:
+        raise DragError("no drags; give at least one, such as --drag 210,140:260,120, or a --request")
+    if saved is None:
+        return EditRequest(**given)
+    return replace(EditRequest.load(saved), **given)
+
+
+def _photo_name(photo: str | None, request: Path | None, image: str | None) -> str:
+    """The photo as named, or as the request names it: relative to the request's folder."""
+    if photo is not None:
+        return photo
+    if request is None or image is None:
+        raise typer.BadParameter("name the photo, or a request that names one", param_hint="PHOTO")
+    return str(request.parent / image)
+
+
+def _save_request(request: EditRequest, path: Path) -> None:
+    """Save beside the name of the photo, seen from the request's folder."""
+    image = request.image and os.path.relpath(request.image, path.parent)
+    replace(request, image=image).save(path)
