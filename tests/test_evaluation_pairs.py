@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from lightningdrag import DragEditor
+from lightningdrag.commands import build_app
 from lightningdrag.data.pairs import FramePair
 from lightningdrag.data.shards import ShardWriter, encode_sample
 from lightningdrag.evaluation import metrics
 from lightningdrag.evaluation.baselines import (
     BASELINES,
+    EditorMethod,
     identity,
     reference_warp,
     reference_warp_inpainted,
@@ -241,6 +246,66 @@ def test_candidates_are_compared_only_where_a_method_offers_them(scores: list[Pa
         assert 0 <= jittered["best_candidate_gain"] < 1
 
 
+def test_an_editor_is_a_method(folder: Path) -> None:
+    """With the model that is the analytic warp: near the reference, and never outside the mask."""
+    pair = PairSet(folder)[4]
+    method = EditorMethod(DragEditor.from_pretrained("warp", device="cpu"), steps=1)
+    request = (pair.source, pair.handles, pair.targets, pair.mask, 0)
+    result = method(*request)
+    assert metrics.changed_outside(pair.source, result, pair.mask) == 0
+    assert abs(score(result, pair)["psnr"] - score(reference_warp(*request), pair)["psnr"]) < 1
+    assert len(method.candidates(*request, count=3)) == 3
+
+
+# The command -----------------------------------------------------------------------------------
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(build_app(), ["evaluate", *map(str, arguments)])
+
+
+def test_the_command_writes_tables_and_sheets(folder: Path, tmp_path: Path) -> None:
+    done = invoke(
+        "--data", folder, "--out", tmp_path / "out", "--model", "warp", "--steps", "1,2", "--limit", 3
+    )
+    assert done.exit_code == 0, done.output
+    written = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    sheets = {
+        f"sheets/warp-{s}-{kind}.png" for s in ("1-step", "2-steps") for kind in ("best", "worst", "random")
+    }
+    assert written == {"report.json", "report.md"} | sheets
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(report["table"]["average"]) == [*BASELINES, "warp, 1 step", "warp, 2 steps", TRUTH]
+    assert report["about"].keys() >= {"command", "commit", "machine", "split"}
+    assert "warp, 2 steps" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--steps", "0"], "0"),
+        (["--steps", "1,two"], "1,two"),
+        (["--limit", "0"], "limit"),
+        (["--benchmark", "nonesuch"], "nonesuch"),
+        (["--model", "nonesuch"], "nonesuch"),
+    ],
+)
+def test_a_wrong_argument_is_one_error_and_nothing_is_written(
+    arguments: list[str], named: str, folder: Path, tmp_path: Path
+) -> None:
+    done = invoke("--data", folder, "--out", tmp_path / "out", *arguments)
+    assert done.exit_code == 2
+    assert named in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    done = invoke("--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--model", "warp")
+    assert done.exit_code == 2
+    assert "nowhere is no prepared dataset" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 # The report ------------------------------------------------------------------------------------
 
 
@@ -289,9 +354,13 @@ def test_sheets_show_four_pictures_a_row(scores: list[PairScores], folder: Path,
         "jittered-worst.png",
         "jittered-random.png",
     ]
+    pairs = PairSet(folder)
+    heights = []
+    for i in range(len(DRAGS)):
+        left, top, right, bottom = context_box(pairs[i].mask)
+        heights.append(16 + round((bottom - top) * min(296 / (right - left), 218 / (bottom - top))))
     with Image.open(written[0]) as sheet:
-        row_height = sheet.height // len(DRAGS)
-        assert sheet.width / row_height == pytest.approx(4 * 300 / 236)
+        assert sheet.size == (4 * 300, sum(heights))
 
 
 def test_a_sheet_shows_the_mask_with_context() -> None:

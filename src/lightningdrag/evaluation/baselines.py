@@ -98,12 +98,13 @@ def displacement(handles: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> 
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     # Only the mask's box is worth computing; the field depends on differences between points alone.
     box = np.s_[top : top + height, left : left + width]
-    points = (
-        torch.from_numpy(np.asarray(p, np.float32) - np.float32([left, top]))[None]
+    handle_points, target_points, anchors = (
+        torch.from_numpy(np.asarray(p, np.float32) - np.array([left, top], np.float32))[None]
         for p in (handles, targets, rim_anchors(mask))
     )
     inside = torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None]
-    field[(slice(None), *box)] = drag_displacement(*points, inside)[0].numpy()
+    cropped = drag_displacement(handle_points, target_points, anchors, inside)[0]
+    field[0][box], field[1][box] = cropped.numpy()
     return field
 
 

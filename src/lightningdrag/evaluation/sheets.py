@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def write_pair_sheets(
     for name, method in methods.items():
         for kind, chosen in choose(scores, name, seed).items():
             rows = [_pair_row(s, pairs[s.index], name, method, seed) for s in chosen]
-            path = directory / f"{name.replace(', ', '-').replace(' ', '-')}-{kind}.png"
+            path = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}-{kind}.png"
             write_sheet(rows, path)
             written.append(path)
     return written
@@ -95,16 +96,17 @@ def context_box(mask: np.ndarray) -> Box:
 
 def write_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], path: Path) -> None:
     """Lay captioned rows of pictures out on one PNG, each picture fitted into a cell of its own."""
-    columns = max((len(pictures) for _, pictures in rows), default=1)
-    height = CELL[1] + CAPTION
-    sheet = Image.new("RGB", (columns * CELL[0], max(1, len(rows)) * height), "white")
+    fitted = [(caption, [_fit(picture) for picture in pictures]) for caption, pictures in rows]
+    heights = [CAPTION + max(picture.height for picture in pictures) for _, pictures in fitted]
+    columns = max((len(pictures) for _, pictures in fitted), default=1)
+    sheet = Image.new("RGB", (columns * CELL[0], max(1, sum(heights))), "white")
     pen = ImageDraw.Draw(sheet)
-    for row, (caption, pictures) in enumerate(rows):
-        pen.text((4, row * height + 2), caption, fill="black")
+    top = 0
+    for (caption, pictures), height in zip(fitted, heights, strict=True):
+        pen.text((4, top + 2), caption, fill="black")
         for column, picture in enumerate(pictures):
-            fitted = _fit(picture)
-            left = column * CELL[0] + (CELL[0] - fitted.width) // 2
-            sheet.paste(fitted, (left, row * height + CAPTION))
+            sheet.paste(picture, (column * CELL[0] + (CELL[0] - picture.width) // 2, top + CAPTION))
+        top += height
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = io.BytesIO()
     sheet.save(encoded, format="PNG")
