@@ -130,7 +130,7 @@ def _wobbled(mask: np.ndarray, amount: float, rng: np.random.Generator) -> np.nd
     """Shift the outline in and out by about ``amount`` cells, smoothly along it."""
     h, w = mask.shape
     noise = rng.standard_normal((max(2, h // 24), max(2, w // 24))).astype(np.float32)
-    noise = cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC)
+    wave = cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC)
     size = 2 * round(2 * amount) + 1
     soft = cv2.blur(mask.astype(np.float32), (size, size))
-    return (soft + 0.2 * noise.clip(-1.5, 1.5) > 0.5).astype(np.uint8)
+    return (soft + 0.2 * wave.clip(-1.5, 1.5) > 0.5).astype(np.uint8)

@@ -11,6 +11,7 @@ from lightningdrag.data.tracks import (
     STRIDE,
     UNKNOWN,
     VISIBLE,
+    largest_channel,
     motion_states,
     to_cells,
 )
@@ -95,7 +96,7 @@ def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backw
 
 def changed_cells(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
     """``(h, w)`` bool, where colours changed by more than noise does; and that noise's level."""
-    difference = cv2.absdiff(to_cells(first), to_cells(second)).max(-1).astype(np.float32)
+    difference = largest_channel(cv2.absdiff(to_cells(first), to_cells(second))).astype(np.float32)
     difference = cv2.blur(difference, (3, 3))
     noise = float(np.median(difference[difference <= np.quantile(difference, 0.5)]))
     level = NOISE_FLOOR + 3 * noise
@@ -130,7 +131,7 @@ def check_motion(handles: np.ndarray, targets: np.ndarray, size: tuple[int, int]
 
 
 def check_trust(pair: FramePair, mask: np.ndarray) -> None:
-    """:class:`Rejected` unless enough of what moves inside a mask ``(H, W)`` is understood, in both frames."""
+    """:class:`Rejected` unless enough of what moves inside a mask ``(H, W)`` is understood, both ways."""
     asked = (pair.moving > 0) & mask[::STRIDE, ::STRIDE]
     for state in (pair.forward_state, pair.backward_state):
         if (state[asked] != UNKNOWN).mean() < MIN_TRUSTED:

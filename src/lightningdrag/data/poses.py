@@ -8,7 +8,7 @@ import numpy as np
 from lightningdrag.data.camera import MOVING, find_camera, stabilise, transform
 from lightningdrag.data.clips import DrawnPair, draw_pair
 from lightningdrag.data.pairs import Rejected, changed_cells
-from lightningdrag.data.tracks import cell_centres, disagreement, dis_flow, to_cells, tolerance
+from lightningdrag.data.tracks import cell_centres, dis_flow, disagreement, to_cells, tolerance
 
 SCALES = (1.0, 0.5, 0.25)
 SEARCH = 0.22  # of the short side, how far matching by blocks looks

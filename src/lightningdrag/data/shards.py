@@ -86,7 +86,7 @@ def decode_sample(files: dict[str, bytes]) -> Sample:
             forward_state=motion["forward_state"],
             backward_state=motion["backward_state"],
             moving=motion["moving"],
-            mask=cv2.imdecode(np.frombuffer(files["mask.png"], np.uint8), cv2.IMREAD_GRAYSCALE) > 127,
+            mask=_decode(files["mask.png"], cv2.IMREAD_GRAYSCALE) > 127,
             meta=json.loads(files["meta.json"]),
         )
 
@@ -259,6 +259,5 @@ def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
     return bytes(cv2.imencode(suffix, image, options)[1])
 
 
-def _decode(content: bytes) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return np.asarray(image)
+def _decode(content: bytes, mode: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), mode))

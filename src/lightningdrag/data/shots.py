@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -29,4 +31,4 @@ def split_shots(frames: np.ndarray) -> list[tuple[int, int]]:
         if level > CUT_LEVEL and level > CUT_RATIO * usual:
             cuts.append(k + 1)
     cuts.append(len(frames))
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))

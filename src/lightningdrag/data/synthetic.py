@@ -93,11 +93,11 @@ def render(layers: list[Layer]) -> FramePair:
     backward = np.zeros_like(grid)
     for index, layer in enumerate(layers):
         field = layer.backward()
-        source = _pixels(*shape) + field
-        image = cv2.remap(layer.image, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        alpha = np.ones(shape, np.float32)
+        x, y = cv2.split(_pixels(*shape) + field)
+        image = cv2.remap(layer.image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        alpha = layer.alpha
         if index:
-            alpha = cv2.remap(layer.alpha, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            alpha = cv2.remap(layer.alpha, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
             first = _over(layer.image, layer.alpha, first)
             first_top[to_cells(layer.alpha) > 0.5] = index
         second = _over(image, alpha, second)
@@ -199,8 +199,8 @@ def _grown(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     label = cv2.dilate(label.astype(np.float32), np.ones((3, 3))).astype(int)
     lab = cv2.cvtColor(photo, cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float64)
     area = np.bincount(label.ravel(), minlength=count + 1)
-    mean = np.stack([np.bincount(label.ravel(), lab[:, c], count + 1) for c in range(3)], -1)
-    mean /= np.maximum(area, 1)[:, None]
+    total = np.stack([np.bincount(label.ravel(), lab[:, c], count + 1) for c in range(3)], -1)
+    mean = total / np.maximum(area, 1)[:, None]
     edges = {tuple(sorted(pair)) for pair in _neighbours(label)}
     near: dict[int, set[int]] = {}
     for a, b in edges:
@@ -244,8 +244,8 @@ def _pasted(
     image = cv2.warpAffine(
         photo, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101
     )
-    alpha = cv2.warpAffine(cv2.GaussianBlur(alpha, (0, 0), 0.7), matrix, (width, height))
-    return image, alpha
+    soft = cv2.GaussianBlur(alpha, (0, 0), 0.7)
+    return image, cv2.warpAffine(soft, matrix, (width, height))
 
 
 def _random_motion(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ Motion lives on a grid of stride 2: cell (row, column) has its centre at pixel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -36,15 +37,17 @@ class ClipFlow:
 
 def dis_flow(first: np.ndarray, second: np.ndarray, initial: np.ndarray | None = None) -> np.ndarray:
     """DIS flow (Kroeger et al., 2016) from one grey image ``(H, W)`` uint8 to another, ``(H, W, 2)``."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    start = None if initial is None else np.ascontiguousarray(initial, np.float32).copy()
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    start = np.zeros((*first.shape, 2), np.float32)
+    if initial is not None:
+        start[:] = initial
     return np.asarray(dis.calc(first, second, start))
 
 
 def clip_flow(frames: np.ndarray) -> ClipFlow:
     """Flow between all neighbouring frames of ``(T, H, W, 3)`` uint8 RGB."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    neighbours = list(zip(grey[:-1], grey[1:], strict=True))
+    neighbours = list(pairwise(grey))
     return ClipFlow(
         np.stack([dis_flow(a, b) for a, b in neighbours]), np.stack([dis_flow(b, a) for a, b in neighbours])
     )
@@ -60,7 +63,8 @@ def cell_centres(height: int, width: int) -> np.ndarray:
 
 def look_up(field: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Bilinear samples of a field ``(H, W[, C])`` at ``(h, w, 2)`` (x, y), the nearest beyond its border."""
-    return cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = cv2.split(positions)
+    return cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def look_up_cells(field: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -86,7 +90,7 @@ def follow(flow: ClipFlow, positions: np.ndarray, start: int, stop: int) -> np.n
 
 
 def to_cells(flow: np.ndarray) -> np.ndarray:
-    """``(H, W, 2)`` full size -> ``(H // 2, W // 2, 2)``; the mean over each cell, still in full-size pixels."""
+    """``(H, W, 2)`` full size -> ``(H // 2, W // 2, 2)``; each cell's mean, in full-size pixels."""
     height, width = flow.shape[:2]
     return cv2.resize(flow, (width // STRIDE, height // STRIDE), interpolation=cv2.INTER_AREA)
 
@@ -106,6 +110,12 @@ def polish(first: np.ndarray, second: np.ndarray, motion: np.ndarray) -> np.ndar
     change = np.linalg.norm(direct - motion, axis=-1)
     near = change < 2 + 0.1 * np.linalg.norm(motion, axis=-1)
     return np.where(near[..., None], direct, motion)
+
+
+def largest_channel(image: np.ndarray) -> np.ndarray:
+    """``(H, W, 3)`` -> ``(H, W)``, the largest of the three values."""
+    a, b, c = cv2.split(image)
+    return cv2.max(cv2.max(a, b), c)
 
 
 def disagreement(motion: np.ndarray, reverse: np.ndarray) -> np.ndarray:
@@ -161,7 +171,7 @@ def _states(
     x, y = landing[..., 0], landing[..., 1]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     taken = look_up_cells(agree_there.astype(np.float32), landing) > 0.5
-    unlike = np.abs(here - look_up_cells(there, landing)).max(-1)
+    unlike = largest_channel(cv2.absdiff(here, look_up_cells(there, landing)))
     unlike = cv2.blur(unlike, (3, 3)) > 32
     lost = ~agree & (apart > 2 * tolerance(motion))
     uncovered = (
