@@ -134,7 +134,7 @@ SHEET = (
 
 def row(deformation: Deformation, method: EditorMethod) -> tuple[str, list[Image.Image]]:
     """The caption and the pictures of one deformation."""
-    source = np.asarray(Image.open(EXAMPLES / f"{deformation.photo}.jpg").convert("RGB"))
+    source = np.array(Image.open(EXAMPLES / f"{deformation.photo}.jpg").convert("RGB"))
     mask = deformation.mask(*source.shape[:2])
     handles, targets = (np.array(p, np.float32) for p in (deformation.handles, deformation.targets))
     drags = [Drag(h, t) for h, t in zip(deformation.handles, deformation.targets, strict=True)]

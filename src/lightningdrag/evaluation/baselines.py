@@ -110,7 +110,7 @@ def displacement(handles: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> 
 
 def warp(source: np.ndarray, field: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Source pixels through a backward displacement inside the mask, untouched outside."""
-    planes = torch.from_numpy(source).permute(2, 0, 1)[None].float()
+    planes = torch.tensor(source).permute(2, 0, 1)[None].float()
     warped = sample(planes, torch.from_numpy(field)[None])[0].permute(1, 2, 0)
     return np.where(mask[..., None], warped.round().clamp(0, 255).numpy().astype(np.uint8), source)
 
