@@ -8,8 +8,11 @@ blends over three pixels at most.  Both seams lie inside the mask.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
+from torch import Tensor
 
 from lightningdrag.masks import bounding_box, distance_to_rim
 from lightningdrag.models.protocol import MotionEdit, PaintedEdit
@@ -20,8 +23,10 @@ FEATHER = 3
 """Photo pixels over which colour blends into the source."""
 FADE = 2
 """Window pixels (and at least FEATHER photo pixels) over which a displacement fades."""
-BAND = 256
-"""Rows rendered at a time: memory stays small whatever the photo's size."""
+BAND = 64
+"""Rows rendered at a time: memory stays small whatever the photo's size, and mostly in the caches."""
+_NO_MAP = np.empty(0, np.float32)
+"""Stands for OpenCV's second map when the first holds x and y."""
 
 
 def compose(photo: Photo, window: Window, edit: PaintedEdit | MotionEdit, mask: np.ndarray) -> list[Photo]:
@@ -31,65 +36,86 @@ def compose(photo: Photo, window: Window, edit: PaintedEdit | MotionEdit, mask: 
         edit: with fields of the window's height and width.
         mask: ``(H, W)`` bool at the photo's size; every pixel outside it stays as it is.
     """
-    if isinstance(edit, PaintedEdit):
-        painted = (edit.image.float().clamp(-1, 1).cpu().numpy() + 1) / 2
-        return [_paint(photo, window, image.transpose(1, 2, 0), mask) for image in painted]
-    motion = np.concatenate(
-        [edit.displacement.float().cpu().numpy(), edit.visibility.float().clamp(0, 1).cpu().numpy()], axis=1
-    )
-    colours = (edit.colour.float().clamp(-1, 1).cpu().numpy() + 1) / 2
-    return [
-        render_motion(photo, window, field.transpose(1, 2, 0), colour.transpose(1, 2, 0), mask)
-        for field, colour in zip(motion, colours, strict=True)
-    ]
+    results = []
+    for box, patch in patches(photo, window, edit, mask):
+        rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
+        pixels, alpha = photo.pixels.copy(), photo.alpha
+        pixels[rows, columns] = patch[..., :3]
+        if alpha is not None:
+            alpha = alpha.copy()
+            alpha[rows, columns] = patch[..., 3]
+        results.append(photo.with_pixels(pixels, alpha))
+    return results
 
 
-def render_motion(
-    photo: Photo, window: Window, motion: np.ndarray, colour: np.ndarray, mask: np.ndarray
-) -> Photo:
-    """Move a photo's pixels.
-
-    Args:
-        motion: ``(h, w, 3)`` of the window: backward displacement (dx, dy) in window pixels, visibility.
-        colour: ``(h, w, 3)`` in [0, 1], shown where visibility is below 1.
-        mask: ``(H, W)`` bool at the photo's size.
-    """
+def patches(
+    photo: Photo, window: Window, edit: PaintedEdit | MotionEdit, mask: np.ndarray
+) -> Iterator[tuple[Box, np.ndarray]]:
+    """The part of each candidate that holds the mask: its box, and its pixels as ``(h, w, 3 or 4)``."""
     box = _with_border(bounding_box(mask), mask)
     depth = distance_to_rim(mask[box[1] : box[3], box[0] : box[2]])
-    scale_x, scale_y = window.scale
-    fade = max(FADE / min(scale_x, scale_y), FEATHER)
-    hidden = bool((motion[..., 2] < 1).any())
     source = photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha))
-    result = source.copy()
-    xs = np.arange(box[0], box[2], dtype=np.float32)
-    for top in range(box[1], box[3], BAND):
-        rows = slice(top, min(top + BAND, box[3]))
-        inside = depth[rows.start - box[1] : rows.stop - box[1]]
-        moved = upsampled(motion[..., :2] / np.array((scale_x, scale_y), np.float32), window, rows, box)
-        moved *= _smooth(inside / (fade + 1))[..., None]
-        moved[..., 0] += xs
-        moved[..., 1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-        shown = cv2.remap(
-            source, moved[..., 0], moved[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-        )
+    if isinstance(edit, PaintedEdit):
+        for painted in _unit(edit.image):
+            yield box, _painted(source, window, painted, box, depth)
+        return
+    displacement, visibility = _hwc(edit.displacement), _hwc(edit.visibility)
+    for moved, visible, colour in zip(displacement, visibility, _unit(edit.colour), strict=True):
+        yield box, _moved(source, window, moved, np.clip(visible, 0, 1), colour, box, depth)
+
+
+def _moved(
+    source: np.ndarray,
+    window: Window,
+    displacement: np.ndarray,
+    visibility: np.ndarray,
+    colour: np.ndarray,
+    box: Box,
+    depth: np.ndarray,
+) -> np.ndarray:
+    scale = np.array(window.scale, np.float32)
+    fade = max(FADE / scale.min(), FEATHER)
+    hidden = bool((visibility < 1).any())
+    patch = source[box[1] : box[3], box[0] : box[2]].copy()
+    columns = np.arange(box[0], box[2], dtype=np.float32)
+    for rows, shown, inside in _bands(patch, box, depth):
+        position = upsampled(displacement / scale, window, rows, box)
+        position *= _smooth(inside / (fade + 1))[..., None]
+        position[..., 0] += columns
+        position[..., 1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        warped = cv2.remap(source, position, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         if hidden:
-            share = (1 - upsampled(motion[..., 2:], window, rows, box)) * _feather(inside)[..., None]
-            _blend(shown[..., :3], upsampled(colour, window, rows, box), share)
-        np.copyto(result[rows, box[0] : box[2]], shown, where=(inside > 0)[..., None])
-    return _photo_of(photo, result)
+            share = (1 - upsampled(visibility, window, rows, box)) * _feather(inside)[..., None]
+            warped[..., :3] = _mixed(warped[..., :3], upsampled(colour, window, rows, box), share)
+        np.copyto(shown, warped, where=(inside > 0)[..., None])
+    return patch
 
 
-def _paint(photo: Photo, window: Window, painted: np.ndarray, mask: np.ndarray) -> Photo:
-    box = _with_border(bounding_box(mask), mask)
-    depth = distance_to_rim(mask[box[1] : box[3], box[0] : box[2]])
-    result = photo.pixels.copy()
-    for top in range(box[1], box[3], BAND):
-        rows = slice(top, min(top + BAND, box[3]))
-        inside = depth[rows.start - box[1] : rows.stop - box[1]]
-        shown = result[rows, box[0] : box[2]].copy()
-        _blend(shown, upsampled(painted, window, rows, box), _feather(inside)[..., None])
-        np.copyto(result[rows, box[0] : box[2]], shown, where=(inside > 0)[..., None])
-    return photo.with_pixels(result, photo.alpha)
+def _painted(
+    source: np.ndarray, window: Window, painted: np.ndarray, box: Box, depth: np.ndarray
+) -> np.ndarray:
+    patch = source[box[1] : box[3], box[0] : box[2]].copy()
+    for rows, shown, inside in _bands(patch, box, depth):
+        colour = upsampled(painted, window, rows, box)
+        shown[..., :3] = _mixed(shown[..., :3], colour, _feather(inside)[..., None])
+    return patch
+
+
+def _bands(patch: np.ndarray, box: Box, depth: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Bands of a patch: their rows in the photo, views of the patch, and depths."""
+    for top in range(0, len(patch), BAND):
+        bottom = min(top + BAND, len(patch))
+        yield slice(box[1] + top, box[1] + bottom), patch[top:bottom], depth[top:bottom]
+
+
+def _hwc(field: Tensor) -> np.ndarray:
+    """``(B, C, H, W)`` to float32 ``(B, H, W, C)``."""
+    return np.ascontiguousarray(field.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
+
+
+def _unit(image: Tensor) -> np.ndarray:
+    """``(B, 3, H, W)`` in [-1, 1] to ``(B, H, W, 3)`` in [0, 1]."""
+    return (np.clip(_hwc(image), -1, 1) + 1) / 2
 
 
 def upsampled(field: np.ndarray, window: Window, rows: slice, box: Box) -> np.ndarray:
@@ -111,14 +137,13 @@ def upsampled(field: np.ndarray, window: Window, rows: slice, box: Box) -> np.nd
     below = np.minimum(above + 1, window.height - 1)
     mixed = field[above] * (1 - share) + field[below] * share
     wide = cv2.resize(mixed, (x1 - x0, len(y)), interpolation=cv2.INTER_LINEAR)
-    return wide.reshape(len(y), x1 - x0, -1)[:, box[0] - x0 : box[2] - x0].astype(np.float32)
+    return np.ascontiguousarray(wide.reshape(len(y), x1 - x0, -1)[:, box[0] - x0 : box[2] - x0])
 
 
-def _blend(shown: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
-    """Mix a share (0..1) of a colour (0..1) into integer pixels, in place."""
-    most = np.iinfo(shown.dtype).max
-    mixed = shown + share * (colour * most - shown)
-    shown[:] = np.clip(np.rint(mixed), 0, most)
+def _mixed(pixels: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Integer pixels with a share (0..1) of a colour (0..1); a share of 0 leaves them as they are."""
+    most = np.iinfo(pixels.dtype).max
+    return np.clip(np.rint(pixels + share * (colour * most - pixels)), 0, most).astype(pixels.dtype)
 
 
 def _feather(depth: np.ndarray) -> np.ndarray:
@@ -135,9 +160,3 @@ def _with_border(box: Box, mask: np.ndarray) -> Box:
     """One pixel more on each side inside the photo, so that the rim is seen from within the box."""
     height, width = mask.shape
     return max(box[0] - 1, 0), max(box[1] - 1, 0), min(box[2] + 1, width), min(box[3] + 1, height)
-
-
-def _photo_of(photo: Photo, result: np.ndarray) -> Photo:
-    if photo.alpha is None:
-        return photo.with_pixels(result, None)
-    return photo.with_pixels(np.ascontiguousarray(result[..., :3]), np.ascontiguousarray(result[..., 3]))

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightningdrag.compose import compose
+from lightningdrag.compose import compose, patches
 from lightningdrag.drag import Drag, DragLike, MaskError, as_drags, augmented, split
 from lightningdrag.masks import MaskLike, bounding_box, derive_mask, inside, read_mask, widen_mask
 from lightningdrag.models.protocol import Callback, DragInputs, DragModel, Encoded
 from lightningdrag.models.warp import WarpModel
-from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, ImageLike, Photo, open_photo, save_photo
+from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, ImageLike, Photo, open_photo, save_photo, to_8bit
 from lightningdrag.request import EditRequest
 from lightningdrag.window import Window, box_of, choose_window
 
@@ -184,7 +184,10 @@ class EditSession:
             _inputs(window, request.drags, settled, request),
             torch.Generator(),
         )
-        return compose(self.photo, window, motion, settled)[0].image
+        box, patch = next(patches(self.photo, window, motion, settled))
+        image = self.photo.image.copy()
+        image.paste(Image.fromarray(to_8bit(patch)), box[:2])
+        return image
 
     def edit(
         self,

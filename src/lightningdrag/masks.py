@@ -16,8 +16,9 @@ from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, open_photo
 MaskLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 REACH_OF_LENGTH = 0.75
-REACH_OF_SIDE = 0.12
+REACH_OF_SIDE = 0.1
 MOST_OF_SIDE = 0.45
+"""Room around a drag: shares of its length and of the photo's short side together, and the most."""
 
 
 def read_mask(source: MaskLike, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -78,16 +79,15 @@ def derive_mask(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
 
     The union of a capsule for every drag: all points within r of the straight way from handle to
     target, so that handle, target and the way between are inside, with room for the rest of the part
-    to follow. r is three quarters of the drag's own length, at least 12 % of the photo's short side
-    and at most 45 %. Pins add nothing, and may lie inside or outside; where all are pins, each has the
-    least room around it.
+    to follow. r is three quarters of the drag's own length and 10 % of the photo's short side, together
+    45 % of that side at most. Pins add nothing, and may lie inside or outside; where all are pins, each
+    has the 10 % around it.
     """
     short = min(width, height)
     moving = [drag for drag in drags if not drag.is_pin] or list(drags)
     mask = np.zeros((height, width), np.uint8)
     for drag in moving:
-        reach = min(max(REACH_OF_LENGTH * drag.length, REACH_OF_SIDE * short), MOST_OF_SIDE * short)
-        _draw_capsule(mask, drag.handle, drag.target, reach)
+        _draw_capsule(mask, drag.handle, drag.target, _reach(drag, short))
     return mask > 0
 
 
@@ -97,9 +97,12 @@ def widen_mask(mask: np.ndarray, drags: Iterable[Drag]) -> np.ndarray:
     short = min(width, height)
     wider = mask.astype(np.uint8)
     for drag in drags:
-        reach = min(max(REACH_OF_LENGTH * drag.length, REACH_OF_SIDE * short), MOST_OF_SIDE * short) / 2
-        _draw_capsule(wider, drag.handle, drag.target, reach)
+        _draw_capsule(wider, drag.handle, drag.target, _reach(drag, short) / 2)
     return wider > 0
+
+
+def _reach(drag: Drag, short: int) -> float:
+    return min(REACH_OF_LENGTH * drag.length + REACH_OF_SIDE * short, MOST_OF_SIDE * short)
 
 
 def inside(mask: np.ndarray, point: Point) -> bool:

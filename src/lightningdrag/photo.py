@@ -35,7 +35,6 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95, "exact": True},
     "AVIF": {"quality": 90},
-    "TIFF": {"compression": "tiff_lzw"},
 }
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
@@ -254,14 +253,15 @@ def _to_srgb(image: Image.Image, profile: bytes, warnings: list[str]) -> Image.I
 
 def _exif_bytes(exif: Image.Exif, warnings: list[str]) -> bytes | None:
     """EXIF without orientation, which is applied to the pixels."""
-    exif.pop(ExifTags.Base.Orientation, None)
-    if not len(exif):
-        return None
+    orientation = exif.pop(ExifTags.Base.Orientation, None)
     try:
-        return exif.tobytes()
+        return exif.tobytes() if len(exif) else None
     except Exception as error:  # damaged tags raise anything
         warnings.append(f"EXIF could not be kept: {error}")
         return None
+    finally:  # the image is the caller's
+        if orientation is not None:
+            exif[ExifTags.Base.Orientation] = orientation
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -318,7 +318,7 @@ def encode_photo(photo: Photo, kind: str = "PNG") -> tuple[bytes, list[str]]:
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # encoders raise anything, too
         raise PhotoError(f"cannot write {photo.width}x{photo.height} as {kind}: {error}") from None
     return buffer.getvalue(), notes
 

@@ -115,3 +115,49 @@ def sample(image: Tensor, displacement: Tensor) -> Tensor:
         image.float(), position * scale - 1, mode="bilinear", padding_mode="reflection", align_corners=True
     )
     return warped.to(image.dtype)
+
+
+def forward_warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """Send every source pixel p to p + f(p), sharing it bilinearly among the four pixels there.
+
+    The forward field of some drags is :func:`drag_displacement` with handles and targets exchanged.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        displacement: ``(B, 2, H, W)``, forward, in pixels.
+
+    Returns:
+        The image, ``(B, C, H, W)``, the weighted mean of what arrived and zero where nothing did; and
+        the coverage, ``(B, 1, H, W)`` >= 0, how much arrived: 1 where nothing moves, more where things
+        pile up, less where they spread, 0 where nothing of the source reaches.
+    """
+    batch, channels, height, width = image.shape
+    position = pixel_grid(height, width, device=image.device) + displacement.permute(0, 2, 3, 1).float()
+    position = position.reshape(batch, height * width, 2)
+    corner = position.floor()
+    share = position - corner
+    values = torch.cat((image.float(), position.new_ones(batch, 1, height, width)), 1).flatten(2)
+    total = torch.zeros(batch, channels + 1, height * width, device=image.device)
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x, y = corner[..., 0] + right, corner[..., 1] + down
+        weight = (share[..., 0] if right else 1 - share[..., 0]) * (
+            share[..., 1] if down else 1 - share[..., 1]
+        )
+        weight = weight * ((x >= 0) & (x < width) & (y >= 0) & (y < height))
+        index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
+        total.scatter_add_(2, index[:, None].expand_as(total), values * weight[:, None])
+    total = total.reshape(batch, channels + 1, height, width)
+    coverage = total[:, channels:]
+    return (total[:, :channels] / coverage.clamp_min(1e-6)).to(image.dtype), coverage
+
+
+def uncovered(displacement: Tensor, least: float = 0.1) -> Tensor:
+    """Where nothing of the source arrives, ``(B, 1, H, W)`` bool: what a forward motion lays bare.
+
+    Args:
+        displacement: ``(B, 2, H, W)``, forward, in pixels.
+        least: the coverage (see :func:`forward_warp`) below which a pixel counts as laid bare. A part
+            stretched three times as long and wide still covers more than this.
+    """
+    _, coverage = forward_warp(displacement[:, :0], displacement)
+    return coverage < least

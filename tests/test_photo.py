@@ -1,0 +1,261 @@
+"""Photos from outside: what comes in is kept, what cannot come in is refused in one clear line."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from lightningdrag.photo import Photo, PhotoError, encode_photo, open_photo, save_photo, to_8bit
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def noise(*shape: int, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path) -> None:
+    pixels = noise(20, 30, 3)
+    data = file_of(Image.fromarray(pixels))
+    (tmp_path / "photo.png").write_bytes(data)
+    for source in (
+        pixels,
+        data,
+        Image.fromarray(pixels),
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+    ):
+        photo = open_photo(source)
+        assert np.array_equal(photo.pixels, pixels)
+        assert (photo.width, photo.height, photo.alpha, photo.warnings) == (30, 20, None, ())
+    assert open_photo(photo) is photo
+
+
+def test_an_array_given_is_not_shared() -> None:
+    pixels = noise(20, 30, 3)
+    photo = open_photo(pixels)
+    pixels[:] = 0
+    assert photo.pixels.any()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_not_kept(orientation: int) -> None:
+    pixels = noise(16, 24, 3)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Make] = "Maker"
+    photo = open_photo(file_of(Image.fromarray(pixels), exif=exif))
+    upright = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.swapaxes(0, 1),
+        6: np.rot90(pixels, -1),
+        7: np.rot90(pixels, 2).swapaxes(0, 1),
+        8: np.rot90(pixels),
+    }[orientation]
+    assert np.array_equal(photo.pixels, upright)
+    saved = Image.open(io.BytesIO(encode_photo(photo, "PNG")[0])).getexif()
+    assert saved[ExifTags.Base.Make] == "Maker"
+    assert saved.get(ExifTags.Base.Orientation, 1) == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_profile_exif_and_alpha_are_kept(kind: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"comment"
+    image = Image.fromarray(noise(20, 30, 4))
+    photo = open_photo(file_of(image, icc_profile=SRGB, exif=exif))
+    path = tmp_path / f"out.{kind.lower()}"
+    assert save_photo(photo, path) == []
+    again = open_photo(path)
+    assert again.icc_profile == SRGB
+    assert np.array_equal(again.alpha, np.asarray(image)[..., 3])
+    saved = Image.open(path).getexif()
+    assert saved[ExifTags.Base.Make] == "Maker"
+    if kind != "TIFF":
+        assert saved.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] == b"comment"
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_are_kept_with_their_profile(ending: str, channels: int, tmp_path: Path) -> None:
+    pixels = noise(20, 30, channels, dtype=np.uint16)
+    photo = open_photo(pixels)
+    photo = Photo(photo.pixels, photo.alpha, SRGB)
+    assert save_photo(photo, tmp_path / f"deep{ending}") == []
+    again = open_photo(tmp_path / f"deep{ending}")
+    assert np.array_equal(again.pixels, pixels[..., :3])
+    assert channels == 3 or np.array_equal(again.alpha, pixels[..., 3])
+    assert again.icc_profile == SRGB
+    assert again.image.mode == "RGB" if channels == 3 else "RGBA"
+
+
+def test_sixteen_bits_are_turned_upright_too(tmp_path: Path) -> None:
+    pixels = noise(16, 24, 3, dtype=np.uint16)
+    _, encoded = cv2.imencode(".png", pixels[..., ::-1])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    body = b"eXIf" + exif.tobytes()[6:]
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    data = encoded.tobytes()
+    assert np.array_equal(open_photo(data[:33] + chunk + data[33:]).pixels, np.rot90(pixels, -1))
+
+
+def test_sixteen_bit_grey_is_read(tmp_path: Path) -> None:
+    grey = noise(20, 30, dtype=np.uint16)
+    for ending in (".png", ".tif"):
+        _, encoded = cv2.imencode(ending, grey)
+        assert np.array_equal(open_photo(encoded.tobytes()).pixels[..., 1], grey)
+
+
+def test_sixteen_bits_become_eight_by_rounding() -> None:
+    values = np.arange(0, 65536, dtype=np.uint16)
+    assert np.array_equal(to_8bit(values), np.rint(values / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    flat = Image.new("RGB", (30, 20), (255, 255, 255)).convert("RGBA" if mode == "RGBA" else "RGB")
+    image = (
+        ImageCms.profileToProfile(
+            flat, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
+        if mode == "LAB"
+        else flat.convert(mode)
+    )
+    photo = open_photo(image)
+    assert photo.pixels.shape == (20, 30, 3)
+    assert photo.pixels.min() >= 250
+    assert (photo.alpha is not None) == (mode in ("LA", "RGBA"))
+    assert bool(photo.warnings) == (mode in ("CMYK", "YCbCr", "LAB", "HSV"))
+
+
+def test_a_palette_with_transparency_becomes_alpha() -> None:
+    image = Image.fromarray(np.repeat(np.arange(20, dtype=np.uint8)[:, None], 30, 1), "P")
+    image.putpalette([value for value in range(256) for _ in range(3)])
+    photo = open_photo(file_of(image, transparency=5))
+    assert photo.alpha is not None
+    assert (photo.alpha[5] == 0).all()
+    assert (photo.alpha[6] == 255).all()
+
+
+def test_the_first_frame_of_an_animation_is_taken_and_said() -> None:
+    frames = [Image.fromarray(noise(20, 30, 3, seed=seed)) for seed in range(3)]
+    photo = open_photo(file_of(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+    assert np.array_equal(photo.pixels, np.asarray(frames[0]))
+    assert photo.warnings == ("3 frames or pages; the first was taken",)
+
+
+def test_avif_is_read_where_pillow_can() -> None:
+    image = Image.new("RGB", (64, 48), (200, 100, 50))
+    if "AVIF" not in Image.SAVE:
+        pytest.skip("this Pillow has no AVIF")
+    photo = open_photo(file_of(image, "AVIF"))
+    assert np.abs(photo.pixels.astype(int) - (200, 100, 50)).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (b"", "empty"),
+        (b"GIF89a", "not"),
+        (b"no image at all", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "not an image"),
+        ("no/such/photo.png", "no such file: no/such/photo.png"),
+        ("nul\0name.png", "cannot read"),
+        (".", "cannot read"),
+        (np.zeros((20, 30, 3), np.float32), "float32; give uint8"),
+        (np.zeros((20, 30, 2), np.uint8), r"shape \(20, 30, 2\)"),
+        (np.zeros((20, 8, 3), np.uint8), "8x20; at least 16"),
+        (Image.new("F", (20, 20)), "floating-point"),
+        (Image.new("I", (20, 20), 70000), "at most 16 bits"),
+        (42, "no photo"),
+    ],
+)
+def test_what_is_no_photo_is_refused(source: object, says: str) -> None:
+    with pytest.raises(PhotoError, match=says):
+        open_photo(source)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_a_truncated_photo_is_refused(kind: str) -> None:
+    data = file_of(Image.fromarray(noise(64, 64, 3)), kind)
+    with pytest.raises(PhotoError, match=r"damaged or truncated|not"):
+        open_photo(data[: len(data) * 2 // 3])
+
+
+def test_a_truncated_sixteen_bit_photo_is_refused() -> None:
+    _, encoded = cv2.imencode(".png", noise(64, 64, 3, dtype=np.uint16))
+    with pytest.raises(PhotoError, match="truncated"):
+        open_photo(encoded.tobytes()[:-4000])
+
+
+def test_bytes_and_pixels_are_bounded_before_decoding(tmp_path: Path) -> None:
+    data = file_of(Image.new("1", (20_000, 20_000)))
+    with pytest.raises(PhotoError, match="exceeds limit"):
+        open_photo(data)
+    data = file_of(Image.new("1", (200, 200)))
+    with pytest.raises(PhotoError, match="200x200, 40,000 pixels; at most 39,999"):
+        open_photo(data, max_pixels=39_999)
+    (tmp_path / "photo.png").write_bytes(data)
+    with pytest.raises(PhotoError, match="larger than 10 bytes"):
+        open_photo(tmp_path / "photo.png", max_bytes=10)
+    with pytest.raises(PhotoError, match="at most 10"):
+        open_photo(data, max_bytes=10)
+
+
+def test_jpeg_is_written_finely_and_says_that_transparency_is_lost(tmp_path: Path) -> None:
+    y, x = np.mgrid[:64, :64]
+    pixels = np.dstack((x * 4, y * 4, x + y)).astype(np.uint8)
+    photo = Photo(pixels, np.full((64, 64), 255, np.uint8), SRGB)
+    notes = save_photo(photo, tmp_path / "out.jpg")
+    assert notes == ["JPEG holds no transparency; the photo was laid over white"]
+    saved = Image.open(tmp_path / "out.jpg")
+    assert saved.info["icc_profile"] == SRGB
+    assert np.abs(np.asarray(saved).astype(int) - pixels).mean() < 1.5
+
+
+def test_where_a_photo_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    photo = Photo(noise(20, 30, 3))
+    with pytest.raises(PhotoError, match=r"ends in \.txt"):
+        save_photo(photo, tmp_path / "out.txt")
+    with pytest.raises(PhotoError, match="ends in nothing"):
+        save_photo(photo, tmp_path / "out")
+    with pytest.raises(PhotoError, match="No such file or directory"):
+        save_photo(photo, tmp_path / "missing" / "out.png")
+    (tmp_path / "dir.png").mkdir()
+    with pytest.raises(PhotoError, match="directory"):
+        save_photo(photo, tmp_path / "dir.png")
+    with pytest.raises(PhotoError, match="cannot write 70000x16 as JPEG"):
+        save_photo(Photo(noise(16, 70000, 3)), tmp_path / "long.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["dir.png"]
+
+
+def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "out.png").write_bytes(b"old")
+    real = os.fdopen
+    monkeypatch.setattr(
+        os, "fdopen", lambda handle, mode: (os.close(handle), real(os.open("/dev/full", 1), mode))[1]
+    )
+    with pytest.raises(PhotoError, match=r"cannot write .*out\.png: No space left"):
+        save_photo(Photo(noise(20, 30, 3)), tmp_path / "out.png")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.png", b"old")]
