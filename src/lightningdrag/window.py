@@ -53,7 +53,8 @@ class Window:
 
     def crop(self, pixels: np.ndarray) -> np.ndarray:
         """The window of a photo ``(H, W, 3)`` uint8 or uint16, as ``(height, width, 3)`` uint8."""
-        return np.ascontiguousarray(to_8bit(self._resized(pixels, cv2.BORDER_REFLECT_101)))
+        # A copy: a photo may be a read-only array, which torch does not take without a warning.
+        return np.array(to_8bit(self._resized(pixels, cv2.BORDER_REFLECT_101)))
 
     def crop_mask(self, mask: np.ndarray) -> np.ndarray:
         """The window of a mask, ``(height, width)`` bool: True where any of a pixel may change."""

@@ -148,7 +148,7 @@ def check_name(name_or_path: str) -> str:
     """
     if name_or_path in MODELS:
         return "name"
-    if Path(name_or_path).exists():
+    if name_or_path and Path(name_or_path).exists():
         return "path"
     if name_or_path.startswith((".", "/", "~")):
         raise ModelError(f"no such model folder or file: {name_or_path}")

@@ -55,7 +55,7 @@ def _load_named(name: str, device: torch.device, dtype: str) -> DragModel:
     if name == "builtin":
         from lightningdrag.checkpoints.builtin import load_builtin
 
-        return load_builtin(device=device, dtype=_builtin_dtype(dtype, device))
+        return load_builtin(device=device, dtype=choose_dtype(dtype, device))
     from lightningdrag.models.sd15 import SD15Model
     from lightningdrag.pipeline import LightningDragPipeline
 
@@ -82,7 +82,7 @@ def _load_folder(path: Path, device: torch.device, dtype: str) -> DragModel:
         )
     from lightningdrag.checkpoints.builtin import load_builtin
 
-    return load_builtin(files[0], device=device, dtype=_builtin_dtype(dtype, device))
+    return load_builtin(files[0], device=device, dtype=choose_dtype(dtype, device))
 
 
 def choose_device(device: str) -> torch.device:
@@ -115,11 +115,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if device.type == "mps":
         return torch.float16
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-
-
-def _builtin_dtype(dtype: str, device: torch.device) -> torch.dtype | None:
-    """None on a CPU leaves it to the model, which is small enough for float32 where that is faster."""
-    return None if dtype == "auto" and device.type == "cpu" else choose_dtype(dtype, device)
 
 
 def _cpu_has_bfloat16() -> bool:

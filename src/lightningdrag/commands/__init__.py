@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from lightningdrag import __version__
 from lightningdrag.commands.console import report_error
 
-VERBS = ("edit", "batch", "models", "prepare", "evaluate")
+VERBS = ("edit", "batch", "models", "prepare", "train", "evaluate")
 
 EXTRAS = {
     "av": "train",
@@ -75,14 +75,19 @@ def main() -> None:
     build_app()(prog_name="lightningdrag")
 
 
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
+def _show_version(asked: bool) -> None:
+    if asked:
         typer.echo(f"lightningdrag {__version__}")
         raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """What comes before the verb."""
 
 
 def _describe(error: OSError) -> str:
