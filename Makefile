@@ -17,7 +17,7 @@ TORCH_INDEX ?= $(shell [ "$$(uname -s)" != Linux ] \
 	|| $(BIN)/pip install -q --dry-run --no-deps '$(TORCH)+cpu' >/dev/null 2>&1 \
 	|| echo https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install examples clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -31,6 +31,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 install: $(STAMP)
+
+# The results in examples/ and the README's picture, made anew with the model in the package.
+examples: $(STAMP)
+	$(BIN)/lightningdrag batch examples --out examples/results
+	$(BIN)/python examples/demo.py --readme
 
 clean:
 	rm -rf $(VENV) out
