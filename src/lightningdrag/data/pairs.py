@@ -21,7 +21,7 @@ MIN_MOVING, MAX_MOVING = 0.002, 0.65  # share of the picture
 MIN_TRUSTED = 0.5  # share of the moving part in the mask whose motion is checked, or known to be occluded
 MAX_FLICKER = 2.5  # grey levels, median change of a channel where nothing moves
 MIN_SHARPNESS = 0.45  # of the blurrier frame relative to the other, in the moving part
-NOISE_FLOOR = 7.0  # grey levels
+NOISE_FLOOR, MAX_NOISE = 7.0, 4.0  # grey levels
 QUANTUM = 1 / 16  # px; motions are rounded to it, which is finer than any is known and packs well
 
 
@@ -73,14 +73,16 @@ def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backw
     Raises:
         Rejected: too little or too much moves, the light flickers, or one frame is blurred.
     """
-    changed, level = changed_cells(first, second)
+    changed, noise = changed_cells(first, second)
+    if noise > MAX_NOISE:
+        raise Rejected("the whole picture changes")
     moving = moving_cells(changed, forward, backward)
     share = float(moving.mean())
     if share < MIN_MOVING:
         raise Rejected("too little moves")
     if share > MAX_MOVING:
         raise Rejected("too much moves")
-    _check_light(first, second, moving, level)
+    _check_light(first, second, moving)
     _check_sharpness(first, second, moving)
     forward_state, backward_state = motion_states(first, second, forward, backward)
     fields = []
@@ -97,10 +99,9 @@ def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backw
 def changed_cells(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
     """``(h, w)`` bool, where colours changed by more than noise does; and that noise's level."""
     difference = largest_channel(cv2.absdiff(to_cells(first), to_cells(second))).astype(np.float32)
-    difference = cv2.blur(difference, (3, 3))
+    difference = np.asarray(cv2.blur(difference, (3, 3)))
     noise = float(np.median(difference[difference <= np.quantile(difference, 0.5)]))
-    level = NOISE_FLOOR + 3 * noise
-    return difference > level, level
+    return difference > NOISE_FLOOR + 3 * noise, noise
 
 
 def moving_cells(changed: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
@@ -138,10 +139,10 @@ def check_trust(pair: FramePair, mask: np.ndarray) -> None:
             raise Rejected("motion cannot be trusted")
 
 
-def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray, level: float) -> None:
+def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray) -> None:
     still = moving == 0
     change = (to_cells(second).astype(np.float32) - to_cells(first))[still]
-    if np.abs(np.median(change, axis=0)).max() > MAX_FLICKER or level > NOISE_FLOOR + 3 * 4:
+    if np.abs(np.median(change, axis=0)).max() > MAX_FLICKER:
         raise Rejected("light flickers")
 
 

@@ -91,9 +91,9 @@ def _frames(path: Path, max_rate: float) -> Iterator[av.VideoFrame]:
             for frame in container.decode(video=0):
                 time = frame.time
                 if time is not None:
-                    if time < due - 0.25 / max_rate:  # time stamps jitter
+                    if time < due - 0.1 / max_rate:  # time stamps jitter
                         continue
-                    due = max(due, time - 1 / max_rate) + 1 / max_rate
+                    due = max(due, time) + 1 / max_rate
                 yield frame
     except (av.error.FFmpegError, OSError):
         return

@@ -1,0 +1,233 @@
+"""Decoding, cuts, cameras and chained motion, on films whose truth is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_scenes import HEIGHT, SQUARE, WIDTH, camera_film, corner, square_film, texture, write_video
+from lightningdrag.data.camera import MOVING, STATIC, STEADY, find_camera, stabilise
+from lightningdrag.data.clips import REACH, shot_pairs
+from lightningdrag.data.pairs import Rejected, build_pair
+from lightningdrag.data.shots import split_shots
+from lightningdrag.data.tracks import (
+    OCCLUDED,
+    VISIBLE,
+    cell_centres,
+    clip_flow,
+    disagreement,
+    follow,
+    look_up_cells,
+    motion_states,
+    polish,
+)
+from lightningdrag.data.video import UnreadableVideo, read_video, without_bars
+
+GRID = cell_centres(HEIGHT, WIDTH)
+
+
+def inside_square(frame: int, margin: float = 4) -> np.ndarray:
+    x, y = corner(frame)
+    offset = GRID - (x, y)
+    return ((offset >= margin) & (offset < SQUARE - margin)).all(-1)
+
+
+def chained(film: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return follow(clip_flow(film), GRID, start, stop) - GRID
+
+
+class TestVideo:
+    def test_frames_come_back_in_order_scaled_to_the_short_side_and_even(self, tmp_path: Path) -> None:
+        film = square_film(9)
+        (piece,) = read_video(write_video(tmp_path / "film.mkv", film), short_side=101)
+        assert piece.shape == (9, 100, 134, 3)
+        assert piece.dtype == np.uint8
+
+    def test_small_frames_are_not_enlarged(self, tmp_path: Path) -> None:
+        film = square_film(3)
+        (piece,) = read_video(write_video(tmp_path / "film.mkv", film))
+        assert piece.shape == film.shape
+        assert np.abs(piece.astype(int) - film).mean() < 4
+
+    def test_a_long_film_comes_in_pieces(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "film.mkv", square_film(11))
+        assert [len(piece) for piece in read_video(path, max_frames=4)] == [4, 4, 3]
+
+    def test_a_fast_film_is_thinned_by_its_time_stamps(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "film.mkv", square_film(20), rate=40)
+        (piece,) = read_video(path, max_rate=10)
+        assert len(piece) == 5
+
+    @pytest.mark.parametrize("content", [b"", b"not a video" * 100])
+    def test_a_file_without_frames_is_refused_by_name(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "broken.mp4"
+        path.write_bytes(content)
+        with pytest.raises(UnreadableVideo, match=r"broken\.mp4"):
+            list(read_video(path))
+
+    def test_letterbox_bars_are_cropped(self) -> None:
+        film = square_film(3)
+        film[:, :16] = 0
+        film[:, -20:] = 3
+        cropped = without_bars(film)
+        assert HEIGHT - 36 - 6 <= cropped.shape[1] <= HEIGHT - 36
+        assert cropped.shape[2] == WIDTH
+
+    def test_a_dark_film_without_bars_stays_whole(self) -> None:
+        film = np.zeros((2, 32, 32, 3), np.uint8)
+        assert without_bars(film).shape == film.shape
+
+
+class TestShots:
+    def test_a_cut_is_found_where_it_is(self) -> None:
+        film = np.concatenate((square_film(7, seed=1), square_film(5, seed=2)))
+        assert split_shots(film) == [(0, 7), (7, 12)]
+
+    def test_motion_is_no_cut(self) -> None:
+        assert split_shots(square_film(10, step=(9, 3))) == [(0, 10)]
+
+    def test_no_pair_crosses_a_cut(self) -> None:
+        film = np.concatenate((square_film(7, seed=1), square_film(7, seed=2)))
+        for start, stop in split_shots(film):
+            assert len({film[k, 0, 0].tobytes() for k in range(start, stop)}) == 1
+
+
+class TestTracks:
+    def test_chained_motion_is_right_to_a_pixel(self) -> None:
+        film = square_film(8)
+        motion = chained(film, 0, 7)
+        error = np.linalg.norm(motion - (28, 7), axis=-1)[inside_square(0)]
+        assert np.median(error) < 1.0
+
+    def test_chaining_works_backwards_in_time(self) -> None:
+        film = square_film(8)
+        error = np.linalg.norm(chained(film, 7, 0) - (-28, -7), axis=-1)[inside_square(7)]
+        assert np.median(error) < 1.0
+
+    def test_polishing_takes_the_drift_out_of_a_chain(self) -> None:
+        film = square_film(8)
+        grey = film[..., 1]
+        motion = polish(grey[0].copy(), grey[7].copy(), chained(film, 0, 7))
+        assert np.median(np.linalg.norm(motion - (28, 7), axis=-1)[inside_square(0)]) < 0.3
+
+    def test_states_know_the_mover_the_ground_and_what_is_covered(self) -> None:
+        film = square_film(8)
+        forward, backward = chained(film, 0, 7), chained(film, 7, 0)
+        state, back_state = motion_states(film[0], film[7], forward, backward)
+        assert (state[inside_square(0)] == VISIBLE).mean() > 0.9
+        covered = inside_square(7, 6) & ~inside_square(0, -6)
+        uncovered = inside_square(0, 6) & ~inside_square(7, -6)
+        assert (state[covered] == VISIBLE).mean() < 0.05
+        assert (back_state[uncovered] == VISIBLE).mean() < 0.1
+        assert (back_state[uncovered] == OCCLUDED).mean() > 0.3
+        far = ~inside_square(0, -16) & ~inside_square(7, -16) & (GRID[..., 1] < 20)
+        assert (state[far] == VISIBLE).mean() > 0.95
+
+    def test_disagreement_of_exact_opposites_is_nothing(self) -> None:
+        shift = np.broadcast_to(np.float32((3, -2)), (40, 40, 2)).copy()
+        assert disagreement(shift, -shift).max() < 1e-5
+
+    def test_look_up_on_cells_reads_positions_in_full_size_pixels(self) -> None:
+        assert np.allclose(look_up_cells(GRID, GRID), GRID, atol=1e-3)
+
+
+def shifted(x: float, y: float) -> np.ndarray:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
+class TestCamera:
+    @staticmethod
+    def view(film: np.ndarray) -> tuple[str, np.ndarray]:
+        motion = chained(film, 0, len(film) - 1)
+        found = find_camera(film[0], film[-1], motion, np.ones(motion.shape[:2], bool))
+        return found.kind, found.homography
+
+    def test_a_still_camera_is_static_though_something_moves(self) -> None:
+        assert self.view(camera_film(np.eye(3), 5))[0] == STATIC
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            shifted(3, -1),
+            np.array([[1.02, 0, -1], [0, 1.02, -1], [0, 0, 1.0]]),
+            np.array([[0.9998, -0.02, 2], [0.02, 0.9998, -1.5], [0, 0, 1.0]]),
+        ],
+        ids=["pan", "zoom", "roll"],
+    )
+    def test_a_moderate_motion_is_found_and_undone(self, step: np.ndarray) -> None:
+        film = camera_film(step, 4)
+        motion = chained(film, 0, 3)
+        found = find_camera(film[0], film[3], motion, np.ones(motion.shape[:2], bool))
+        assert found.kind == STEADY
+        true = np.linalg.matrix_power(step, 3)
+        points = np.array([[10, 10, 1], [180, 20, 1], [90, 130, 1.0]]).T
+        difference = (true @ points)[:2] / (true @ points)[2]
+        difference -= (found.homography @ points)[:2] / (found.homography @ points)[2]
+        assert np.abs(difference).max() < 1.0
+        left, top, right, bottom = found.window
+        ground = camera_film(step, 4, mover=False)
+        error = np.abs(stabilise(ground[3], found).astype(int) - ground[0])[top:bottom, left:right]
+        assert np.median(error) <= 3
+
+    def test_a_long_pan_is_moving(self) -> None:
+        assert self.view(camera_film(shifted(8, 0), 5))[0] == MOVING
+
+    def test_a_background_that_moves_behind_a_still_thing_is_moving(self) -> None:
+        wide = texture(HEIGHT, WIDTH + 60, 3)
+        film = np.stack([wide[:, 5 * k : 5 * k + WIDTH] for k in range(5)])
+        film[:, 20:124, 40:152] = texture(104, 112, 4)  # a face that fills the middle
+        assert self.view(film)[0] == MOVING
+
+
+class TestPairs:
+    def test_outside_the_moving_part_motion_is_exactly_zero(self) -> None:
+        film = square_film(8)
+        pair = build_pair(film[0], film[7], chained(film, 0, 7), chained(film, 7, 0))
+        assert (pair.moving[inside_square(0)] == 1).mean() > 0.99
+        assert (pair.moving[inside_square(7)] == 1).mean() > 0.99
+        assert pair.moving.mean() < 0.4
+        still = pair.moving == 0
+        assert not pair.forward[:, still].any()
+        assert not pair.backward[:, still].any()
+        assert (pair.forward_state[still] == VISIBLE).all()
+
+    def test_reversing_twice_changes_nothing(self) -> None:
+        film = square_film(4)
+        pair = build_pair(film[0], film[3], chained(film, 0, 3), chained(film, 3, 0))
+        assert pair.reversed().reversed() is not pair
+        assert np.array_equal(pair.reversed().forward, pair.backward)
+        assert np.array_equal(pair.reversed().reversed().forward, pair.forward)
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda film: film[0], "too little moves"),
+            (lambda film: cv2.add(film[3], (4, 4, 4, 0)), "light"),
+            (lambda film: texture(HEIGHT, WIDTH, 55), "whole picture"),
+        ],
+        ids=["nothing", "flicker", "everything"],
+    )
+    def test_unfit_pairs_are_rejected_with_their_reason(self, change, reason: str) -> None:  # type: ignore[no-untyped-def]
+        film = square_film(4)
+        still = np.zeros_like(GRID)
+        with pytest.raises(Rejected, match=reason):
+            build_pair(film[0], change(film), still, still)
+
+    def test_a_shot_gives_pairs_over_a_range_of_motions(self) -> None:
+        dropped: Counter[str] = Counter()
+        pairs = list(shot_pairs(square_film(16), 12, np.random.default_rng(0), dropped))
+        motions = np.array([drawn.motion for drawn in pairs])
+        assert len(pairs) >= 8
+        assert motions.min() < 0.06
+        assert motions.max() > 0.15
+        assert ((motions > REACH[0] / 2) & (motions < 0.5)).all()
+
+    def test_drags_follow_the_square(self) -> None:
+        for drawn in shot_pairs(square_film(16), 8, np.random.default_rng(1), Counter()):
+            gap = drawn.frames[1] - drawn.frames[0]
+            error = np.linalg.norm(drawn.targets - drawn.handles - np.array((4.0, 1.0)) * gap, axis=-1)
+            assert np.median(error) < 1.5
