@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightningdrag.warp import drag_displacement, rim_anchors, sample
+from lightningdrag.warp import drag_displacement, forward_warp, rim_anchors, sample
 
 if TYPE_CHECKING:
     from lightningdrag.editor import DragEditor
 
-STRETCH = 0.5
-"""Result pixels that show less than this area of the source count as uncovered."""
+COVERAGE = 0.5
+"""Pixels of the result where less than this arrives count as uncovered."""
 TELEA_RADIUS = 3.0
 
 
@@ -80,15 +80,13 @@ def reference_warp_inpainted(
 ) -> np.ndarray:
     """The reference warp, with what it uncovered inpainted (Telea 2004, as in OpenCV).
 
-    Uncovered is where the warp p -> p + d(p) shrinks area to less than a half, that is, stretches
-    the source over what must have stood behind it, or folds it: det(I + dd/dp) < 1/2.
+    Uncovered is where less than half a pixel of the source arrives when the same drags send its
+    pixels forward: there the warp can only stretch what lies beside it.
     """
-    field = displacement(handles, targets, mask)
-    dx_dy, dx_dx = np.gradient(field[0])
-    dy_dy, dy_dx = np.gradient(field[1])
-    area = (1 + dx_dx) * (1 + dy_dy) - dx_dy * dy_dx
-    uncovered = (area < STRETCH) & mask
-    warped = warp(source, field, mask)
+    forward = torch.from_numpy(displacement(targets, handles, mask))[None]
+    _, coverage = forward_warp(torch.zeros_like(forward[:, :1]), forward)
+    uncovered = (coverage[0, 0].numpy() < COVERAGE) & mask
+    warped = reference_warp(source, handles, targets, mask, seed)
     return cv2.inpaint(warped, uncovered.astype(np.uint8), TELEA_RADIUS, cv2.INPAINT_TELEA)
 
 
