@@ -98,8 +98,12 @@ class DragModel(Protocol):
     """Pixels of a window at the model's resolution (height x width), about."""
     max_upscale: float
     """How far a window smaller than ``working_area`` may be enlarged to reach it (1 = never)."""
-    default_steps: int
-    default_guidance: float
+
+    @property
+    def default_steps(self) -> int: ...
+
+    @property
+    def default_guidance(self) -> float: ...
 
     def encode(self, window: Tensor) -> Encoded:
         """Look at a window, ``(1, 3, H, W)`` float in [-1, 1], once."""
