@@ -1,0 +1,105 @@
+"""Windows: what they hold, how they are shaped, and points to them and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightningdrag.window import Box, Window, box_of, choose_window
+
+Case = tuple[Box, int, int, Window, dict]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    width = draw(st.integers(64, 8000))
+    height = draw(st.integers(max(64, -(-width // 4)), min(8000, 4 * width)))
+    x = sorted(draw(st.tuples(st.integers(0, width - 1), st.integers(0, width - 1))))
+    y = sorted(draw(st.tuples(st.integers(0, height - 1), st.integers(0, height - 1))))
+    needed = x[0], y[0], x[1] + 1, y[1] + 1
+    model = {
+        "area": draw(st.sampled_from([256**2, 384**2, 512**2])),
+        "multiple": draw(st.sampled_from([8, 16, 64])),
+        "max_upscale": draw(st.sampled_from([1.0, 2.0, 8.0])),
+    }
+    return needed, width, height, choose_window(needed, width, height, **model), model
+
+
+@given(cases())
+def test_a_window_holds_what_is_needed_at_the_models_size(case: Case) -> None:
+    needed, _, _, window, model = case
+    x0, y0, x1, y1 = window.box
+    assert x0 <= needed[0] < needed[2] <= x1
+    assert y0 <= needed[1] < needed[3] <= y1
+    assert window.width % model["multiple"] == window.height % model["multiple"] == 0
+    assert max(window.scale) <= model["max_upscale"] * 1.05
+    assert window.scale[0] == pytest.approx(window.scale[1], rel=0.1)  # things keep their shape
+    assert window.width * window.height <= model["area"] * 1.6
+    assert max(window.width / window.height, window.height / window.width) <= 6
+
+
+@given(cases())
+def test_a_window_leaves_the_photo_only_where_the_photo_is_too_small(case: Case) -> None:
+    _, width, height, window, _ = case
+    x0, y0, x1, y1 = window.box
+    assert (x0 >= 0 and x1 <= width) or x1 - x0 > width
+    assert (y0 >= 0 and y1 <= height) or y1 - y0 > height
+
+
+@given(cases(), st.lists(st.tuples(st.floats(-10, 9000), st.floats(-10, 9000)), min_size=1, max_size=5))
+def test_points_come_back_from_the_window(case: Case, points: list[tuple[float, float]]) -> None:
+    window = case[3]
+    assert np.allclose(window.to_photo(window.to_window(np.array(points))), points, atol=1e-6)
+
+
+@given(cases())
+def test_corners_of_the_box_are_corners_of_the_window(case: Case) -> None:
+    window = case[3]
+    x0, y0, x1, y1 = window.box
+    corners = window.to_window(np.array([(x0 - 0.5, y0 - 0.5), (x1 - 0.5, y1 - 0.5)]))
+    assert np.allclose(corners, [(-0.5, -0.5), (window.width - 0.5, window.height - 0.5)])
+
+
+def test_a_point_of_the_photo_is_where_the_window_says() -> None:
+    pixels = np.zeros((600, 900, 3), np.uint8)
+    pixels[280:320, 480:520] = 255  # around (499.5, 299.5)
+    window = choose_window((300, 200, 700, 400), 900, 600, area=256**2, multiple=8, max_upscale=1.0)
+    seen = window.crop(pixels)[..., 0].astype(float)
+    assert seen.shape == (window.height, window.width)
+    y, x = np.mgrid[: window.height, : window.width]
+    centre = (seen * x).sum() / seen.sum(), (seen * y).sum() / seen.sum()
+    assert np.allclose(window.to_window(np.array([(499.5, 299.5)])), centre, atol=0.02)
+
+
+def test_a_small_photo_is_seen_whole_and_continued_by_reflection() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 100, 3), dtype=np.uint8)
+    window = choose_window((0, 0, 100, 70), 100, 70, area=512**2, multiple=64, max_upscale=1.0)
+    assert (window.width, window.height) == (128, 128)
+    x0, y0, _, _ = window.box
+    seen = window.crop(pixels)
+    assert np.array_equal(seen[-y0 : 70 - y0, -x0 : 100 - x0], pixels)
+    assert np.array_equal(seen[-y0 : 70 - y0, -x0 - 1], pixels[:, 1])
+    mask = window.crop_mask(np.ones((70, 100), bool))
+    assert mask.sum() == 70 * 100  # what is not the photo cannot change
+
+
+def test_a_speck_of_a_mask_is_seen_however_small_the_window() -> None:
+    mask = np.zeros((3000, 4000), bool)
+    mask[1500, 2000] = mask[10, 10] = True
+    window = choose_window((10, 10, 2001, 1501), 4000, 3000, area=256**2, multiple=8, max_upscale=1.0)
+    seen = window.crop_mask(mask)
+    for point in ((2000, 1500), (10, 10)):
+        x, y = np.rint(window.to_window(np.array([point]))[0]).astype(int)
+        assert seen[y, x]
+
+
+def test_like_edits_share_a_window() -> None:
+    model = {"area": 384**2, "multiple": 16, "max_upscale": 1.0}
+    first = choose_window((1003, 805, 1790, 1290), 4000, 3000, **model)
+    assert choose_window((1010, 812, 1780, 1282), 4000, 3000, **model) == first
+
+
+def test_a_box_grows_to_hold_points_within_the_photo() -> None:
+    assert box_of((10, 10, 20, 20), [(30.4, 5.5), (-0.4, 99.5)], 50, 100) == (0, 5, 32, 100)
