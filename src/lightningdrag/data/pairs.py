@@ -18,7 +18,8 @@ from lightningdrag.data.tracks import (
 
 MIN_MOTION, MAX_MOTION = 0.01, 0.45  # mean drag length over the short side
 MIN_MOVING, MAX_MOVING = 0.002, 0.65  # share of the picture
-MIN_TRUSTED = 0.5  # share of the moving part in the mask whose motion is checked, or known to be occluded
+MAX_UNKNOWN = 0.5  # share of the moving part in the mask whose motion is not known
+MAX_PATCHES, PATCH = 0.10, 0.025  # patches unknown in both frames; their radius over the short side
 MAX_FLICKER = 2.5  # grey levels, median change of a channel where nothing moves
 MIN_SHARPNESS = 0.45  # of the blurrier frame relative to the other, in the moving part
 NOISE_FLOOR, MAX_NOISE = 7.0, 4.0  # grey levels
@@ -132,11 +133,19 @@ def check_motion(handles: np.ndarray, targets: np.ndarray, size: tuple[int, int]
 
 
 def check_trust(pair: FramePair, mask: np.ndarray) -> None:
-    """:class:`Rejected` unless enough of what moves inside a mask ``(H, W)`` is understood, both ways."""
+    """:class:`Rejected` unless what moves inside a mask ``(H, W)`` is understood.
+
+    Unknown motion along rims is usual, and so is background whose uncovering could not be confirmed. A
+    patch that is unknown in both frames means that something moved that no drag explains.
+    """
     asked = (pair.moving > 0) & mask[::STRIDE, ::STRIDE]
-    for state in (pair.forward_state, pair.backward_state):
-        if (state[asked] != UNKNOWN).mean() < MIN_TRUSTED:
-            raise Rejected("motion cannot be trusted")
+    unknown = [asked & (state == UNKNOWN) for state in (pair.forward_state, pair.backward_state)]
+    radius = max(1, round(PATCH * min(asked.shape)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    patches = cv2.morphologyEx((unknown[0] & unknown[1]).astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    most = max(int(cells.sum()) for cells in unknown)
+    if most > MAX_UNKNOWN * asked.sum() or patches.sum() > MAX_PATCHES * asked.sum():
+        raise Rejected("motion cannot be trusted")
 
 
 def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray) -> None:

@@ -233,6 +233,8 @@ def prepare(tasks: list[Task], out: Path, workers: int, seed: int) -> Iterator[t
     written = 0
     with ShardWriter(out) as writer, multiprocessing.get_context("spawn").Pool(workers, _one_thread) as pool:
         for done, (samples, dropped) in enumerate(pool.imap(run_task, ordered), start=1):
+            if done > 1 and ordered[done - 1].split != ordered[done - 2].split:
+                writer.flush()
             for sample in samples:
                 writer.add(sample)
             writer.count_dropped(dropped)

@@ -130,10 +130,14 @@ class ShardWriter:
         for reason, count in reasons.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
 
-    def close(self) -> None:
-        """Write what is still waiting, and the last index."""
+    def flush(self) -> None:
+        """Write what is still waiting, as shards that are not full."""
         for split, kind in sorted(self._open):
             self._flush(split, kind)
+
+    def close(self) -> None:
+        """Write what is still waiting, and the last index."""
+        self.flush()
         self._write_index()
 
     def _flush(self, split: str, kind: str) -> None:
