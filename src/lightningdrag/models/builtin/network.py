@@ -1,0 +1,271 @@
+"""The built-in model's three networks: appearance encoder, motion generator, renderer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightningdrag.models.builtin.blocks import (
+    PixelNorm,
+    ResidualBlock,
+    Transformer,
+    noise_level_embedding,
+    zeroed,
+)
+from lightningdrag.models.builtin.evidence import EVIDENCE_CHANNELS, DragBatch, Evidence
+from lightningdrag.models.point_embedding import PointEmbedding, point_maps
+from lightningdrag.warp import sample
+
+MOTION_CHANNELS = 3
+"""What is generated: backward displacement / L (x, y) and visibility in [-1, 1]."""
+NOISE_CHANNELS = 4
+"""Channels of noise that the renderer's fill draws on."""
+
+
+@dataclass(frozen=True)
+class BuiltinConfig:
+    """Widths. The defaults are the model that ships."""
+
+    quarter: int = 64
+    eighth: int = 128
+    sixteenth: int = 192
+    render_quarter: int = 96
+    render_eighth: int = 128
+    render_sixteenth: int = 192
+    point_channels: int = 4
+    embedding: int = 128
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """What the appearance encoder sees of a source, once per window.
+
+    Attributes:
+        quarter, eighth: feature maps at 1/4 and 1/8.
+        references: normalised inputs of the attentions at 1/8 and 1/16.
+    """
+
+    quarter: Tensor
+    eighth: Tensor
+    references: tuple[Tensor, Tensor]
+
+    def expand(self, count: int) -> Appearance:
+        """Share one window's appearance among ``count`` candidates."""
+
+        def repeat(x: Tensor) -> Tensor:
+            return x.expand(count, -1, -1, -1)
+
+        first, second = self.references
+        return Appearance(repeat(self.quarter), repeat(self.eighth), (repeat(first), repeat(second)))
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The motion generator's estimate of the clean motion.
+
+    Attributes:
+        displacement: ``(B, 2, H/8, W/8)`` in units of L.
+        visibility: ``(B, 1, H/8, W/8)`` logits.
+    """
+
+    displacement: Tensor
+    visibility: Tensor
+
+    def state(self) -> Tensor:
+        """As the generated state, ``(B, MOTION_CHANNELS, H/8, W/8)``."""
+        return torch.cat((self.displacement, self.visibility.sigmoid() * 2 - 1), 1)
+
+    def detach(self) -> Motion:
+        """Cut off from the gradient."""
+        return Motion(self.displacement.detach(), self.visibility.detach())
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The renderer's answer.
+
+    Attributes:
+        displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
+        visibility: ``(B, 1, H, W)`` logits.
+        colour: ``(B, 3, H, W)``.
+    """
+
+    displacement: Tensor
+    visibility: Tensor
+    colour: Tensor
+
+    def compose(self, source: Tensor) -> Tensor:
+        """visible ? source at the displacement : colour, blended by the visibility."""
+        visible = self.visibility.sigmoid()
+        return visible * sample(source, self.displacement) + (1 - visible) * self.colour
+
+
+class AppearanceEncoder(nn.Module):
+    """A pyramid over the source alone; the motion generator attends to its normalised states."""
+
+    def __init__(self, config: BuiltinConfig) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, config.quarter, 3, padding=1))
+        self.quarter = ResidualBlock(config.quarter, config.quarter)
+        self.down8 = nn.Conv2d(config.quarter, config.eighth, 3, stride=2, padding=1)
+        self.eighth = ResidualBlock(config.eighth, config.eighth)
+        self.attention8 = Transformer(config.eighth)
+        self.down16 = nn.Conv2d(config.eighth, config.sixteenth, 3, stride=2, padding=1)
+        self.sixteenth = ResidualBlock(config.sixteenth, config.sixteenth)
+        self.attention16 = Transformer(config.sixteenth)
+
+    def forward(self, source: Tensor) -> Appearance:
+        quarter = self.quarter(self.stem(source))
+        eighth = self.attention8(self.eighth(self.down8(quarter)))
+        sixteenth = self.attention16(self.sixteenth(self.down16(eighth)))
+        references = (self.attention8.norm1(eighth), self.attention16.norm1(sixteenth))
+        return Appearance(quarter, eighth, references)
+
+
+class MotionGenerator(nn.Module):
+    """Denoises a motion at 1/8 of the window: which part follows the drags, and what that uncovers.
+
+    The displacement is a choice, cell by cell, between the analytic fields and standing still, plus
+    a correction.  Predicts the clean motion (x-prediction).
+    """
+
+    def __init__(self, config: BuiltinConfig) -> None:
+        super().__init__()
+        self.point_embedding = PointEmbedding(config.point_channels, num_levels=2)
+        handles8, handles16 = self.point_embedding.channels
+        c8, c16, emb = config.eighth, config.sixteenth, config.embedding
+        self.embedding = emb
+        self.level = nn.Sequential(nn.Linear(emb, emb), nn.SiLU(), nn.Linear(emb, emb), nn.SiLU())
+        self.inputs = nn.Conv2d(MOTION_CHANNELS + EVIDENCE_CHANNELS + 3 * c8, c8, 1)
+        self.block8 = ResidualBlock(c8, c8, emb)
+        self.attention8 = Transformer(c8, handles8)
+        self.down = nn.Conv2d(c8, c16, 3, stride=2, padding=1)
+        self.block16 = ResidualBlock(c16, c16, emb)
+        self.attention16 = Transformer(c16, handles16)
+        self.block16_out = ResidualBlock(c16, c16, emb)
+        self.up = nn.Conv2d(c16, c8, 1)
+        self.block8_up = ResidualBlock(2 * c8, c8, emb)
+        self.attention8_out = Transformer(c8, handles8)
+        self.block8_out = ResidualBlock(c8, c8, emb)
+        self.norm = PixelNorm(c8)
+        self.head = zeroed(nn.Conv2d(c8, 6, 3, padding=1))
+
+    def forward(
+        self, state: Tensor, t: Tensor, batch: DragBatch, evidence: Evidence, appearance: Appearance
+    ) -> Motion:
+        """Estimate the clean motion.
+
+        Args:
+            state: ``(B, MOTION_CHANNELS, H/8, W/8)`` at noise level t.
+            t: ``(B,)`` in [0, 1], 1 = the noised prior.
+        """
+        emb = self.level(noise_level_embedding(t, self.embedding))
+        points = self.embed_points(batch)
+        anchored, free, mask = (F.avg_pool2d(x, 2) for x in (evidence.anchored, evidence.free, evidence.mask))
+        cells = evidence.length / 8
+        eighth = appearance.eighth
+        warped = [sample(eighth, field * cells) for field in (anchored, free)]
+        x = torch.cat((state, F.avg_pool2d(evidence.features, 2), eighth, *warped), 1)
+        x8 = self.attention8(self.block8(self.inputs(x), emb), appearance.references[0], points[0])
+        x16 = self.attention16(self.block16(self.down(x8), emb), appearance.references[1], points[1])
+        x16 = self.up(self.block16_out(x16, emb))
+        x8 = self.block8_up(torch.cat((x8, F.interpolate(x16, size=x8.shape[-2:])), 1), emb)
+        x8 = self.block8_out(self.attention8_out(x8, appearance.references[0], points[0]), emb)
+        choice, correction, visibility = self.head(F.silu(self.norm(x8))).float().split((3, 2, 1), 1)
+        displacement = choose(choice, anchored, free) + correction * mask
+        return Motion(displacement, visibility + 2)
+
+    def embed_points(self, batch: DragBatch) -> list[tuple[Tensor, Tensor]]:
+        height, width = batch.mask.shape[-2:]
+        return self.point_embedding(point_maps(batch.handles, batch.targets, height, width, batch.valid))
+
+
+class Renderer(nn.Module):
+    """Sharpens a motion to pixels, and paints what it uncovered.
+
+    Works at 1/4 of the window; displacement is refined at 1/2, visibility and colour at every pixel.
+    """
+
+    def __init__(self, config: BuiltinConfig) -> None:
+        super().__init__()
+        c4, c8, c16 = config.render_quarter, config.render_eighth, config.render_sixteenth
+        pixels = 2 * 48  # source and warped source, unshuffled
+        inputs = pixels + 2 * config.quarter + MOTION_CHANNELS + EVIDENCE_CHANNELS + NOISE_CHANNELS
+        self.inputs = nn.Conv2d(inputs, c4, 1)
+        self.block4 = ResidualBlock(c4, c4)
+        self.down8 = nn.Conv2d(c4, c8, 3, stride=2, padding=1)
+        self.block8 = ResidualBlock(c8, c8)
+        self.down16 = nn.Conv2d(c8, c16, 3, stride=2, padding=1)
+        self.block16 = nn.ModuleList([ResidualBlock(c16, c16), ResidualBlock(c16, c16)])
+        self.up8 = nn.Conv2d(c16, c8, 1)
+        self.block8_up = ResidualBlock(2 * c8, c8)
+        self.up4 = nn.Conv2d(c8, c4, 1)
+        self.block4_up = ResidualBlock(2 * c4, c4)
+        self.norm = PixelNorm(c4)
+        self.motion_head = zeroed(nn.Conv2d(c4, 5 * 4, 3, padding=1))
+        self.pixel_head = zeroed(nn.Conv2d(c4, 4 * 16, 3, padding=1))
+
+    def forward(
+        self, motion: Motion, batch: DragBatch, evidence: Evidence, appearance: Appearance, noise: Tensor
+    ) -> Rendering:
+        """Render.
+
+        Args:
+            motion: clean motion at 1/8.
+            noise: ``(B, NOISE_CHANNELS, H/4, W/4)``; what was hidden is drawn from it.
+        """
+        coarse = upsample(motion.displacement, 2)
+        visibility = upsample(motion.visibility, 2)
+        full = upsample(motion.displacement, 8) * evidence.length * batch.mask
+        x = torch.cat(
+            (
+                F.pixel_unshuffle(batch.source, 4),
+                F.pixel_unshuffle(sample(batch.source, full), 4),
+                appearance.quarter,
+                sample(appearance.quarter, coarse * evidence.length / 4),
+                coarse,
+                visibility / 4,
+                evidence.features,
+                noise,
+            ),
+            1,
+        )
+        x4 = self.block4(self.inputs(x))
+        x8 = self.block8(self.down8(x4))
+        x16 = self.down16(x8)
+        for block in self.block16:
+            x16 = block(x16)
+        x8 = self.block8_up(torch.cat((x8, F.interpolate(self.up8(x16), size=x8.shape[-2:])), 1))
+        x4 = self.block4_up(torch.cat((x4, F.interpolate(self.up4(x8), size=x4.shape[-2:])), 1))
+        x4 = F.silu(self.norm(x4))
+        choice, correction = F.pixel_shuffle(self.motion_head(x4).float(), 2).split((3, 2), 1)
+        logits, colour = F.pixel_shuffle(self.pixel_head(x4).float(), 4).split((1, 3), 1)
+        half = choose(choice, upsample(motion.displacement, 4), upsample(evidence.free, 2))
+        half = half * evidence.length + correction * (0.1 * evidence.length + 2)
+        displacement = upsample(half, 2) * batch.mask
+        return Rendering(displacement, upsample(motion.visibility, 8) + logits, colour)
+
+
+class BuiltinNetwork(nn.Module):
+    """All of the built-in model's weights."""
+
+    def __init__(self, config: BuiltinConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or BuiltinConfig()
+        self.appearance = AppearanceEncoder(self.config)
+        self.motion = MotionGenerator(self.config)
+        self.renderer = Renderer(self.config)
+
+
+def choose(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Softmax choice between two fields and standing still; zero logits mean mostly the first."""
+    weight = (logits + logits.new_tensor([2.0, 0.0, 0.0])[:, None, None]).softmax(1)
+    return weight[:, :1] * first + weight[:, 1:2] * second
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Bilinear, in float32: these are fields of pixels."""
+    return F.interpolate(x.float(), scale_factor=factor, mode="bilinear", align_corners=False)

@@ -1,0 +1,145 @@
+"""What the built-in model is trained to do: move rightly, know what is uncovered, look right.
+
+All means are taken inside the mask, sample by sample, so that a small edit counts like a large one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightningdrag.models.builtin.evidence import Evidence
+from lightningdrag.models.builtin.network import Motion, Rendering
+from lightningdrag.training.recipe import Recipe
+from lightningdrag.warp import sample
+
+LABEL_STRIDE = 2
+"""Motion labels stand at 1/2 of the crop."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The truth.
+
+    Attributes:
+        image: ``(B, 3, H, W)`` in [-1, 1], the second frame.
+        displacement: ``(B, 2, H/2, W/2)`` backward, in crop pixels.
+        visible: ``(B, 1, H/2, W/2)`` 1 where the source shows what stands here, checked.
+        hidden: ``(B, 1, H/2, W/2)`` 1 where it does not. Neither: unknown.
+    """
+
+    image: Tensor
+    displacement: Tensor
+    visible: Tensor
+    hidden: Tensor
+
+
+def to_device(item: Any, device: torch.device) -> Any:
+    """A dataclass of tensors, moved."""
+    return type(item)(**{name: value.to(device) for name, value in vars(item).items()})
+
+
+def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Mean of ``(B, C, h, w)`` by weights ``(B, 1, h, w)``, per sample and then over the samples."""
+    total = (x.mean(1, keepdim=True) * weight).sum((1, 2, 3))
+    return (total / (weight.sum((1, 2, 3)) + 1)).mean()
+
+
+def displacement_loss(estimate: Tensor, labels: Labels, mask: Tensor, length: Tensor) -> Tensor:
+    """Charbonnier on displacement / (L + 2 px), where the label is trusted.
+
+    Args:
+        estimate: ``(B, 2, h, w)`` in crop pixels, at 1/2 of the crop or coarser.
+        mask: ``(B, 1, H/2, W/2)``.
+        length: ``(B, 1, 1, 1)`` L in pixels.
+    """
+    weight = labels.visible * mask
+    stride = weight.shape[-1] // estimate.shape[-1]
+    truth = labels.displacement
+    if stride > 1:
+        pooled = F.avg_pool2d(weight, stride)
+        truth = F.avg_pool2d(truth * weight, stride) / pooled.clamp_min(1e-3)
+        weight = pooled
+    error = (estimate - truth) / (length + 2)
+    # The root over both axes at once keeps the loss isotropic.
+    charbonnier = (error.square().sum(1, keepdim=True) + 1e-4).sqrt() - 1e-2
+    return masked_mean(charbonnier, weight)
+
+
+def visibility_loss(logits: Tensor, labels: Labels, mask: Tensor) -> Tensor:
+    """Binary cross-entropy where visibility is known; hidden cells, being few, weigh three times."""
+    visible, hidden = labels.visible * mask, labels.hidden * mask * 3
+    stride = visible.shape[-1] // logits.shape[-1]
+    if stride > 1:
+        visible, hidden = F.avg_pool2d(visible, stride), F.avg_pool2d(hidden, stride)
+    return masked_mean(F.softplus(-logits), visible) + masked_mean(F.softplus(logits), hidden)
+
+
+def photometric_loss(displacement: Tensor, source: Tensor, labels: Labels, mask: Tensor) -> Tensor:
+    """L1 between the source through the warp and the truth at three scales, on visible pixels."""
+    error = sample(source, displacement) - labels.image
+    weight = F.interpolate(labels.visible, scale_factor=LABEL_STRIDE) * mask
+    total = masked_mean(error.abs(), weight)
+    for _ in range(2):
+        error, weight = F.avg_pool2d(error * weight, 2), F.avg_pool2d(weight, 2)
+        total = total + masked_mean(error.abs(), (weight > 0.5).float())
+    return total / 3
+
+
+def colour_loss(colour: Tensor, labels: Labels, mask: Tensor) -> Tensor:
+    """L1 of the painted colour: mostly where it will be seen, a little everywhere so that it can learn."""
+    seen = 0.1 * labels.visible + labels.hidden + 0.5 * (1 - labels.visible - labels.hidden)
+    return masked_mean((colour - labels.image).abs(), F.interpolate(seen, scale_factor=LABEL_STRIDE) * mask)
+
+
+def picture_loss(result: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """L1, L1 of the gradients, and 1 - SSIM of the finished picture, in the mask."""
+    error = result - truth
+    loss = masked_mean(error.abs(), mask)
+    across = masked_mean((error[..., :, 1:] - error[..., :, :-1]).abs(), mask[..., :, 1:])
+    down = masked_mean((error[..., 1:, :] - error[..., :-1, :]).abs(), mask[..., 1:, :])
+    return loss + (across + down) / 2 + 0.25 * masked_mean(1 - ssim(result, truth), mask)
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity map ``(B, C, H, W)`` over 7x7 boxes of images in [-1, 1]."""
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 7, stride=1, padding=3, count_include_pad=False)
+
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    return ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+        (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    )
+
+
+def total_loss(
+    recipe: Recipe,
+    motion: Motion,
+    rendering: Rendering,
+    source: Tensor,
+    mask: Tensor,
+    evidence: Evidence,
+    labels: Labels,
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum, and its terms for the log."""
+    half_mask = F.avg_pool2d(mask, LABEL_STRIDE)
+    length = evidence.length
+    terms = {
+        "displacement": displacement_loss(motion.displacement * length, labels, half_mask, length)
+        + displacement_loss(F.avg_pool2d(rendering.displacement, 2), labels, half_mask, length),
+        "visibility": visibility_loss(motion.visibility, labels, half_mask)
+        + visibility_loss(F.avg_pool2d(rendering.visibility, 2), labels, half_mask),
+        "photometric": photometric_loss(rendering.displacement, source, labels, mask),
+        "colour": colour_loss(rendering.colour, labels, mask),
+        "picture": picture_loss(rendering.compose(source), labels.image, mask),
+    }
+    total = torch.stack([getattr(recipe, name) * term for name, term in terms.items()]).sum()
+    return total, {name: float(term.detach()) for name, term in terms.items()}
