@@ -350,3 +350,21 @@ def test_the_callback_counts_from_one_and_cancels(window: Tensor):
     with pytest.raises(EditCancelled, match="after step 2 of 5"):
         paint(model, window, steps=5, callback=stop_at_two)
     assert seen == [(1, 5), (2, 5)]
+
+
+# On a GPU, where there is one
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("offload", [False, True])
+def test_cuda_and_offload_make_the_same_edit(pipeline: LightningDragPipeline, offload: bool):
+    other = load_pipeline()
+    if offload:
+        other.enable_model_cpu_offload()
+    else:
+        other.to("cuda")
+    result = edit(other)
+    assert result.device.type == "cuda"
+    assert relative_error(result.cpu(), edit(pipeline)) < 1e-2
+    if offload:
+        assert {p.device.type for p in other.appearance_encoder.parameters()} == {"cpu"}
