@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 COVERAGE = 0.5
 """Pixels of the result where less than this arrives count as uncovered."""
+DENSITY_WINDOW = 5
+"""Coverage is averaged over this many pixels: a stretch leaves a comb of covered and empty ones."""
 TELEA_RADIUS = 3.0
 
 
@@ -80,12 +82,13 @@ def reference_warp_inpainted(
 ) -> np.ndarray:
     """The reference warp, with what it uncovered inpainted (Telea 2004, as in OpenCV).
 
-    Uncovered is where less than half a pixel of the source arrives when the same drags send its
-    pixels forward: there the warp can only stretch what lies beside it.
+    Uncovered is where, averaged over 5x5 pixels, less than half of the source arrives that the same
+    drags send forward: there the warp can only stretch what lies beside it.
     """
     forward = torch.from_numpy(displacement(targets, handles, mask))[None]
     _, coverage = forward_warp(torch.zeros_like(forward[:, :1]), forward)
-    uncovered = (coverage[0, 0].numpy() < COVERAGE) & mask
+    density = cv2.blur(coverage[0, 0].numpy(), (DENSITY_WINDOW, DENSITY_WINDOW))
+    uncovered = (density < COVERAGE) & mask
     warped = reference_warp(source, handles, targets, mask, seed)
     return cv2.inpaint(warped, uncovered.astype(np.uint8), TELEA_RADIUS, cv2.INPAINT_TELEA)
 
