@@ -54,20 +54,22 @@ class Window:
     def crop(self, pixels: np.ndarray) -> np.ndarray:
         """The window of a photo ``(H, W, 3)`` uint8 or uint16, as ``(height, width, 3)`` uint8."""
         # A copy: a photo may be a read-only array, which torch does not take without a warning.
-        return np.array(to_8bit(self._resized(pixels, cv2.BORDER_REFLECT_101)))
+        return np.array(to_8bit(self._resized(self._part(pixels, cv2.BORDER_REFLECT_101))))
 
     def crop_mask(self, mask: np.ndarray) -> np.ndarray:
         """The window of a mask, ``(height, width)`` bool: True where any of a pixel may change."""
-        cover = self._resized(mask.astype(np.uint8) * 255, cv2.BORDER_CONSTANT)
-        return cover > 0
+        part = self._part(mask.view(np.uint8), cv2.BORDER_CONSTANT)
+        return self._resized(part * np.uint8(255)) > 0
 
-    def _resized(self, pixels: np.ndarray, border: int) -> np.ndarray:
+    def _part(self, pixels: np.ndarray, border: int) -> np.ndarray:
+        """The box at the photo's own scale."""
         height, width = pixels.shape[:2]
         x0, y0, x1, y1 = self.box
         part = pixels[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
         room = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
-        if any(room):
-            part = cv2.copyMakeBorder(part, *room, border)
+        return cv2.copyMakeBorder(part, *room, border) if any(room) else part
+
+    def _resized(self, part: np.ndarray) -> np.ndarray:
         if part.shape[:2] == (self.height, self.width):
             return part
         smaller = self.width * self.height < part.shape[0] * part.shape[1]
