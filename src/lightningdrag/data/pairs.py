@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,7 +11,9 @@ from lightningdrag.data.tracks import (
     STRIDE,
     UNKNOWN,
     VISIBLE,
+    cell_centres,
     largest_channel,
+    look_up_cells,
     motion_states,
     to_cells,
 )
@@ -22,6 +24,7 @@ MAX_UNKNOWN = 0.5  # share of the moving part in the mask whose motion is not kn
 MAX_PATCHES, PATCH = 0.10, 0.025  # patches unknown in both frames; their radius over the short side
 MAX_FLICKER = 2.5  # grey levels, median change of a channel where nothing moves
 MIN_SHARPNESS = 0.45  # of the blurrier frame relative to the other, in the moving part
+SHADED = 0.4  # correlation of detail in 7x7 cells
 NOISE_FLOOR, MAX_NOISE = 7.0, 4.0  # grey levels
 QUANTUM = 1 / 16  # px; motions are rounded to it, which is finer than any is known and packs well
 
@@ -51,18 +54,6 @@ class FramePair:
     backward_state: np.ndarray
     moving: np.ndarray
 
-    def reversed(self) -> FramePair:
-        """The same pair with time running backwards."""
-        return replace(
-            self,
-            first=self.second,
-            second=self.first,
-            forward=self.backward,
-            backward=self.forward,
-            forward_state=self.backward_state,
-            backward_state=self.forward_state,
-        )
-
 
 def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> FramePair:
     """Check the motion between two frames of a still camera, and find what moved.
@@ -87,7 +78,9 @@ def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backw
     _check_sharpness(first, second, moving)
     forward_state, backward_state = motion_states(first, second, forward, backward)
     fields = []
-    for motion, state in ((forward, forward_state), (backward, backward_state)):
+    ways = ((first, second, forward, forward_state), (second, first, backward, backward_state))
+    for here, there, motion, state in ways:
+        state[shaded_cells(here, there, motion) & (state == VISIBLE)] = UNKNOWN
         still = moving == 0
         state[still] = VISIBLE
         rounded = np.round(motion / QUANTUM) * QUANTUM
@@ -132,6 +125,23 @@ def check_motion(handles: np.ndarray, targets: np.ndarray, size: tuple[int, int]
     return motion
 
 
+def shaded_cells(here: np.ndarray, there: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Where only a shadow or a reflection moved: the detail stood still, and better so than with the motion.
+
+    Args:
+        here, there: ``(H, W, 3)`` uint8 RGB.
+        motion: ``(h, w, 2)`` from here to there.
+
+    Returns:
+        ``(h, w)`` bool.
+    """
+    detail, other = _detail(here), _detail(there)
+    landing = cell_centres(*here.shape[:2]) + motion
+    stayed = _correlation(detail, other)
+    went = _correlation(detail, look_up_cells(other, landing))
+    return (stayed > SHADED) & (stayed > went) & (np.linalg.norm(motion, axis=-1) > 2)
+
+
 def check_trust(pair: FramePair, mask: np.ndarray) -> None:
     """:class:`Rejected` unless what moves inside a mask ``(H, W)`` is understood.
 
@@ -146,6 +156,17 @@ def check_trust(pair: FramePair, mask: np.ndarray) -> None:
     most = max(int(cells.sum()) for cells in unknown)
     if most > MAX_UNKNOWN * asked.sum() or patches.sum() > MAX_PATCHES * asked.sum():
         raise Rejected("motion cannot be trusted")
+
+
+def _detail(image: np.ndarray) -> np.ndarray:
+    grey = to_cells(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32)
+    return grey - cv2.blur(grey, (7, 7))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    window = (7, 7)
+    power = cv2.blur(a * a, window) * cv2.blur(b * b, window)
+    return np.asarray(cv2.blur(a * b, window) / np.sqrt(power + 1.0))
 
 
 def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray) -> None:
