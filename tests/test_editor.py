@@ -21,7 +21,7 @@ from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
 from lightningdrag.models.protocol import DragInputs, EditCancelled, Encoded, MotionEdit, PaintedEdit
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import Photo, PhotoError, open_photo
-from lightningdrag.window import choose_window
+from lightningdrag.window import Window, choose_window
 
 
 class Painter:
@@ -156,6 +156,17 @@ def test_a_mask_that_runs_out_of_the_photo_has_no_rim_there() -> None:
     white = torch.ones(1, 3, 80, 80)
     window = choose_window((0, 0, 80, 80), 80, 80, area=80 * 80, multiple=8, max_upscale=1.0)
     assert (compose(photo, window, PaintedEdit(white), np.ones((80, 80), bool))[0].pixels == 255).all()
+
+
+def test_a_mask_that_fills_its_window_still_has_its_rim() -> None:
+    photo = Photo(np.zeros((100, 100, 3), np.uint8))
+    mask = np.zeros((100, 100), bool)
+    mask[20:84, 20:84] = True
+    row = compose(photo, Window((20, 20, 84, 84), 32, 32), PaintedEdit(torch.ones(1, 3, 32, 32)), mask)[
+        0
+    ].pixels[50, :, 0]
+    assert (row[:20] == 0).all()
+    assert 0 < row[20] < row[21] < row[22] < row[23] == 255
 
 
 def test_transparency_moves_with_what_it_belongs_to() -> None:

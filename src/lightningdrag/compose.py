@@ -123,8 +123,8 @@ def upsampled(field: np.ndarray, window: Window, rows: slice, box: Box) -> np.nd
 
     Args:
         field: ``(h, w, C)`` float32 of the window.
-        rows: of the photo, within the window.
-        box: its columns are used, also within the window.
+        rows: of the photo.
+        box: of the photo; its columns are used.
 
     Returns:
         ``(len(rows), x1 - x0, C)`` float32.
@@ -137,7 +137,8 @@ def upsampled(field: np.ndarray, window: Window, rows: slice, box: Box) -> np.nd
     below = np.minimum(above + 1, window.height - 1)
     mixed = field[above] * (1 - share) + field[below] * share
     wide = cv2.resize(mixed, (x1 - x0, len(y)), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(wide.reshape(len(y), x1 - x0, -1)[:, box[0] - x0 : box[2] - x0])
+    columns = np.clip(np.arange(box[0], box[2]) - x0, 0, x1 - x0 - 1)
+    return wide.reshape(len(y), x1 - x0, -1)[:, columns]
 
 
 def _mixed(pixels: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndarray:
