@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from lightningdrag.data.drawing import draw_drags, draw_mask
@@ -16,13 +17,13 @@ SIDE = 160
 def texture(rng: np.random.Generator, low: int, high: int) -> np.ndarray:
     """``(SIDE, SIDE, 3)`` uint8, smooth enough to survive scaling."""
     cells = rng.integers(low, high, (SIDE // 8, SIDE // 8, 3), dtype=np.uint8)
-    return cells.repeat(8, 0).repeat(8, 1)
+    return cv2.resize(cells, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
 
 def moving_square(rng: np.random.Generator) -> FramePair:
     """One square of 48 px, moved by up to 32 px."""
     background, thing = texture(rng, 0, 110), texture(rng, 130, 255)[:48, :48]
-    start = rng.integers(16, SIDE - 96, 2) * 2 // 2
+    start = rng.integers(8, (SIDE - 96) // 2, 2) * 2  # even: the motion grid has stride 2
     shift = rng.integers(4, 17, 2) * 2 * rng.choice((-1, 1), 2)
     end = np.clip(start + shift, 0, SIDE - 48)
     frames, inside = [], []

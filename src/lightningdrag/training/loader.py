@@ -47,6 +47,8 @@ class Mixture(IterableDataset[Batch]):
             groups = defaultdict(list)
             for i, group in enumerate(dataset.groups):
                 groups[group].append(i)
+            if not groups:
+                raise ValueError(f"no {kind} pair of {folder} is under a licence of {recipe.licences}")
             self.datasets[kind] = dataset
             self.members[kind] = list(groups.values())
 
@@ -83,15 +85,18 @@ def stored_kind(name: str) -> str:
 def batches(folder: Path, recipe: Recipe, size: int, start: int) -> Iterator[Batch]:
     """Stream batches of ``size`` crops through ``recipe.workers`` processes."""
     mixture = Mixture(folder, recipe, size, start)
+    if recipe.workers == 0:
+        return iter(mixture)
     # Spawned, not forked: OpenCV's threads do not survive a fork.
-    loader = DataLoader(
-        mixture,
-        batch_size=None,
-        num_workers=recipe.workers,
-        prefetch_factor=4,
-        multiprocessing_context="spawn",
+    return iter(
+        DataLoader(
+            mixture,
+            batch_size=None,
+            num_workers=recipe.workers,
+            prefetch_factor=4,
+            multiprocessing_context="spawn",
+        )
     )
-    return iter(loader)
 
 
 def validation_batches(folder: Path, size: int, count: int, batch: int) -> list[Batch]:

@@ -5,7 +5,7 @@ All means are taken inside the mask, sample by sample, so that a small edit coun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from lightningdrag.models.builtin.network import Motion, Rendering
 from lightningdrag.training.recipe import Recipe
 from lightningdrag.warp import sample
 
+HIDDEN_WEIGHT = 1.5
 LABEL_STRIDE = 2
 """Motion labels stand at 1/2 of the crop."""
 
@@ -71,8 +72,8 @@ def displacement_loss(estimate: Tensor, labels: Labels, mask: Tensor, length: Te
 
 
 def visibility_loss(logits: Tensor, labels: Labels, mask: Tensor) -> Tensor:
-    """Binary cross-entropy where visibility is known; hidden cells, being few, weigh three times."""
-    visible, hidden = labels.visible * mask, labels.hidden * mask * 3
+    """Binary cross-entropy where visibility is known; hidden cells, being few, weigh more."""
+    visible, hidden = labels.visible * mask, labels.hidden * mask * HIDDEN_WEIGHT
     stride = visible.shape[-1] // logits.shape[-1]
     if stride > 1:
         visible, hidden = F.avg_pool2d(visible, stride), F.avg_pool2d(hidden, stride)
@@ -80,13 +81,16 @@ def visibility_loss(logits: Tensor, labels: Labels, mask: Tensor) -> Tensor:
 
 
 def photometric_loss(displacement: Tensor, source: Tensor, labels: Labels, mask: Tensor) -> Tensor:
-    """L1 between the source through the warp and the truth at three scales, on visible pixels."""
+    """L1 between the source through the warp and the truth at three scales.
+
+    On visible pixels, and at half weight on those of which nothing is known.
+    """
     error = sample(source, displacement) - labels.image
-    weight = F.interpolate(labels.visible, scale_factor=LABEL_STRIDE) * mask
+    weight = F.interpolate((1 + labels.visible - labels.hidden) / 2, scale_factor=LABEL_STRIDE) * mask
     total = masked_mean(error.abs(), weight)
     for _ in range(2):
         error, weight = F.avg_pool2d(error * weight, 2), F.avg_pool2d(weight, 2)
-        total = total + masked_mean(error.abs(), (weight > 0.5).float())
+        total = total + masked_mean(error.abs(), (weight > 0.25).float())
     return total / 3
 
 
@@ -132,6 +136,9 @@ def total_loss(
     """The weighted sum, and its terms for the log."""
     half_mask = F.avg_pool2d(mask, LABEL_STRIDE)
     length = evidence.length
+    # The picture must not teach the visibility: hiding what it is unsure of behind a blur lowers any
+    # error of colours. Visibility learns from its own labels alone.
+    decided = replace(rendering, visibility=rendering.visibility.detach())
     terms = {
         "displacement": displacement_loss(motion.displacement * length, labels, half_mask, length)
         + displacement_loss(F.avg_pool2d(rendering.displacement, 2), labels, half_mask, length),
@@ -139,7 +146,7 @@ def total_loss(
         + visibility_loss(F.avg_pool2d(rendering.visibility, 2), labels, half_mask),
         "photometric": photometric_loss(rendering.displacement, source, labels, mask),
         "colour": colour_loss(rendering.colour, labels, mask),
-        "picture": picture_loss(rendering.compose(source), labels.image, mask),
+        "picture": picture_loss(decided.compose(source), labels.image, mask),
     }
     total = torch.stack([getattr(recipe, name) * term for name, term in terms.items()]).sum()
     return total, {name: float(term.detach()) for name, term in terms.items()}

@@ -67,7 +67,7 @@ class Transformer(nn.Module):
         self.points = zeroed(nn.Linear(point_channels, channels, bias=False)) if point_channels else None
         self.norm2 = PixelNorm(channels)
         self.feed_forward = nn.Sequential(
-            nn.Conv2d(channels, 3 * channels, 1), nn.SiLU(), zeroed(nn.Conv2d(3 * channels, channels, 1))
+            nn.Conv2d(channels, 2 * channels, 1), nn.SiLU(), zeroed(nn.Conv2d(2 * channels, channels, 1))
         )
 
     def forward(

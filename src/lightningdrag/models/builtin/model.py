@@ -91,9 +91,7 @@ class BuiltinModel:
             noise_prior=inputs.noise_prior,
             callback=inputs.callback,
         )
-        return MotionEdit(
-            rendering.displacement, rendering.visibility.sigmoid(), rendering.colour.clamp(-1, 1)
-        )
+        return MotionEdit(rendering.displacement, rendering.shown(), rendering.colour.clamp(-1, 1))
 
     @torch.inference_mode()
     def sample(
@@ -115,8 +113,8 @@ class BuiltinModel:
         """
         evidence = gather_evidence(batch)
         prior = motion_prior(evidence, noise_prior)
-        state = prior + PRIOR_SIGMA * temperature.to(self.device) * self.draw(prior.shape, generator)
-        noise = self.draw((len(prior), NOISE_CHANNELS, *evidence.mask.shape[-2:]), generator)
+        motion_noise, noise = self.draw(prior.shape, evidence.mask.shape, generator)
+        state = prior + PRIOR_SIGMA * temperature.to(self.device) * motion_noise
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             return self.network.renderer(motion, batch, evidence, appearance, noise)
@@ -172,6 +170,18 @@ class BuiltinModel:
         temperature[0] = self.default_temperature
         return temperature
 
-    def draw(self, shape: tuple[int, ...] | torch.Size, generator: torch.Generator) -> Tensor:
-        """Gaussian noise from the generator's own device, so that a seed means one image."""
-        return torch.randn(shape, generator=generator, device=generator.device).to(self.device)
+    def draw(
+        self, motion: torch.Size, quarter: torch.Size, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Gaussian noise for motions and fills, candidate by candidate: the first ones stay when more follow.
+
+        It comes from the generator's own device, so that a seed means one image.
+        """
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, device=generator.device)
+
+        count = motion[0]
+        draws = [(normal(*motion[1:]), normal(NOISE_CHANNELS, *quarter[2:])) for _ in range(count)]
+        first, second = (torch.stack(noise).to(self.device) for noise in zip(*draws, strict=True))
+        return first, second

@@ -1,0 +1,189 @@
+"""The built-in model: what goes in, what comes out, and that every input matters."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightningdrag.checkpoints.builtin import load_builtin, save_builtin
+from lightningdrag.checkpoints.tensors import CheckpointError
+from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
+from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
+from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork
+from lightningdrag.models.protocol import DragInputs, EditCancelled, MotionEdit
+from lightningdrag.warp import drag_displacement
+
+SMALL = BuiltinConfig(32, 32, 64, 32, 32, 32, 1, 32)
+HEIGHT, WIDTH = 64, 96
+
+
+def random_network() -> BuiltinNetwork:
+    """A small network in which no layer is zero, so that every input has a way to the output."""
+    torch.manual_seed(0)
+    network = BuiltinNetwork(SMALL)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+@pytest.fixture(scope="module")
+def model() -> BuiltinModel:
+    return BuiltinModel(random_network())
+
+
+@pytest.fixture(scope="module")
+def window() -> Tensor:
+    return torch.rand(1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def inputs(**changes: object) -> DragInputs:
+    mask = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    mask[8:56, 8:88] = True
+    given = DragInputs(torch.tensor([[30.0, 30.0]]), torch.tensor([[50.0, 34.0]]), mask)
+    return dataclasses.replace(given, **changes)  # type: ignore[arg-type]
+
+
+def generate(model: BuiltinModel, window: Tensor, seed: int = 0, **changes: object) -> MotionEdit:
+    return model.generate(model.encode(window), inputs(**changes), torch.Generator().manual_seed(seed))
+
+
+def differ(a: MotionEdit, b: MotionEdit) -> bool:
+    return not torch.allclose(a.displacement, b.displacement, atol=1e-4)
+
+
+def test_an_edit_has_a_motion_a_visibility_and_a_colour_for_every_pixel(model, window) -> None:
+    edit = generate(model, window, num_images=3)
+    assert edit.displacement.shape == (3, 2, HEIGHT, WIDTH)
+    assert edit.visibility.shape == (3, 1, HEIGHT, WIDTH)
+    assert edit.colour.shape == (3, 3, HEIGHT, WIDTH)
+    assert edit.visibility.min() >= 0
+    assert edit.visibility.max() <= 1
+    assert edit.colour.abs().max() <= 1
+
+
+def test_nothing_moves_outside_the_mask(model, window) -> None:
+    edit = generate(model, window)
+    assert edit.displacement[..., :8].abs().max() == 0
+    assert edit.displacement[..., 8:56, 8:88].abs().max() > 0
+
+
+def test_an_untrained_network_answers_with_about_the_analytic_warp(window) -> None:
+    torch.manual_seed(0)
+    edit = generate(BuiltinModel(BuiltinNetwork(SMALL)), window)
+    asked = inputs()
+    anchors = torch.empty(1, 0, 2)
+    free = drag_displacement(asked.handles[None], asked.targets[None], anchors, asked.mask[None, None])
+    target = edit.displacement[0, :, 34, 50]
+    assert torch.nn.functional.cosine_similarity(target, free[0, :, 34, 50], dim=0) > 0.99
+    assert 0.4 < target.norm() / free[0, :, 34, 50].norm() <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"targets": torch.tensor([[60.0, 40.0]])},
+        {"handles": torch.tensor([[20.0, 20.0]])},
+        {"mask": torch.ones(HEIGHT, WIDTH, dtype=torch.bool)},
+        {"guidance": 3.0},
+        {"steps": 4},
+        {"noise_prior": "noise"},
+        {"noise_prior": "mixed"},
+        {"noise_prior": "copy_paste"},
+        {"temperature": 1.0},
+    ],
+)
+def test_every_input_moves_the_output(model, window, change) -> None:
+    assert differ(generate(model, window), generate(model, window, **change))
+
+
+def test_the_photo_moves_the_output(model, window) -> None:
+    assert differ(generate(model, window), generate(model, window.flip(-1)))
+
+
+def test_a_seed_means_one_edit(model, window) -> None:
+    assert not differ(generate(model, window, seed=5), generate(model, window, seed=5))
+    assert differ(generate(model, window, seed=5), generate(model, window, seed=6))
+
+
+def test_the_first_candidate_does_not_depend_on_how_many_are_made(model, window) -> None:
+    one, three = generate(model, window), generate(model, window, num_images=3)
+    torch.testing.assert_close(one.displacement[0], three.displacement[0], atol=1e-3, rtol=1e-3)
+
+
+def test_the_callback_sees_every_step_and_can_stop(model, window) -> None:
+    seen: list[tuple[int, int]] = []
+    generate(model, window, steps=3, callback=lambda step, total: seen.append((step, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(EditCancelled, match="step 1 of 3"):
+        generate(model, window, steps=3, callback=lambda step, total: False)
+
+
+def test_bfloat16_stays_close_to_float32(window) -> None:
+    network = random_network()
+    full = generate(BuiltinModel(network), window)
+    half = generate(BuiltinModel(network, torch.bfloat16), window)
+    error = (full.displacement - half.displacement).norm() / full.displacement.norm()
+    assert error < 0.1
+
+
+def batch(targets: Tensor) -> DragBatch:
+    handles = torch.tensor([[[16.0, 16.0], [40.0, 40.0]]])
+    mask = torch.ones(1, 1, 64, 64)
+    return DragBatch(
+        torch.zeros(1, 3, 64, 64), mask, handles, targets, torch.ones(1, 2), torch.zeros(1, 1, 2)
+    )
+
+
+def test_displacements_are_in_units_of_the_longest_drag() -> None:
+    evidence = gather_evidence(batch(torch.tensor([[[26.0, 16.0], [40.0, 44.0]]])))
+    assert evidence.length.item() == pytest.approx(10)
+    assert evidence.anchored.norm(dim=1).max() <= 1.001
+
+
+def test_pins_alone_make_no_motion() -> None:
+    evidence = gather_evidence(batch(torch.tensor([[[16.0, 16.0], [40.0, 40.0]]])))
+    assert evidence.anchored.abs().max() == 0
+    assert evidence.free.abs().max() == 0
+    assert evidence.features[:, 11].max() > 0.9  # the channel of pins
+
+
+def test_without_points_only_the_unit_is_left() -> None:
+    given = batch(torch.tensor([[[26.0, 16.0], [40.0, 44.0]]]))
+    evidence = gather_evidence(given.without_points())
+    assert evidence.length.item() == pytest.approx(10)
+    assert evidence.features[:, :4].abs().max() == 0
+
+
+def test_the_prior_is_the_analytic_motion_with_everything_visible() -> None:
+    evidence = gather_evidence(batch(torch.tensor([[[26.0, 16.0], [40.0, 44.0]]])))
+    prior = motion_prior(evidence)
+    torch.testing.assert_close(prior[:, :2], torch.nn.functional.avg_pool2d(evidence.anchored, 2))
+    assert (prior[:, 2] == 1).all()
+    assert motion_prior(evidence, "noise").abs().max() == 0
+
+
+def test_weights_survive_the_file_in_half_precision(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = BuiltinNetwork()
+    save_builtin(network, tmp_path / "m.safetensors", {"step": 3})
+    again = load_builtin(tmp_path / "m.safetensors").network.state_dict()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(again[name], tensor.half().float())
+    assert (tmp_path / "m.safetensors").stat().st_size < 18 * 2**20
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    save_builtin(BuiltinNetwork(SMALL), tmp_path / "small.safetensors", {})
+    with pytest.raises(CheckpointError, match=r"wrong shape.*appearance"):
+        load_builtin(tmp_path / "small.safetensors")
+
+
+def test_the_shipped_weights_load_and_follow_a_drag(window) -> None:
+    edit = generate(load_builtin(), window)
+    at_target = edit.displacement[0, :, 34, 50]
+    wanted = torch.tensor([-20.0, -4.0])
+    assert (at_target - wanted).norm() < 0.5 * wanted.norm()

@@ -1,0 +1,185 @@
+"""Training: recipes are checked, crops keep the truth, losses know it, runs stop and go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightningdrag.data.shards import Dataset, open_shards
+from lightningdrag.models.builtin.network import BuiltinConfig
+from lightningdrag.training import loop
+from lightningdrag.training.crops import collate, fixed_crop, make_crop
+from lightningdrag.training.loop import Diverged, Trainer, learning_rate
+from lightningdrag.training.losses import (
+    colour_loss,
+    displacement_loss,
+    photometric_loss,
+    ssim,
+    visibility_loss,
+)
+from lightningdrag.training.recipe import Recipe, RecipeError, load_recipe
+from lightningdrag.warp import sample
+from moving_square import moving_square, write_dataset
+
+SMALL = BuiltinConfig(32, 32, 32, 32, 32, 32, 1, 32)
+RECIPE = Recipe(
+    steps=6,
+    size=64,
+    large_size=96,
+    batch=2,
+    mixture={"video": 0.9, "identity": 0.1},
+    workers=0,
+    validate_every=1000,
+    log_every=1,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> Dataset:
+    return open_shards(folder)
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train the real loop on a network small enough for a test."""
+    whole = loop.BuiltinNetwork
+    monkeypatch.setattr(loop, "BuiltinNetwork", lambda: whole(SMALL))
+
+
+def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("batch: 4\nlearning_rate: 1\n")
+    recipe = load_recipe(path, ["batch=8", "licences=[MIT, CC0-1.0]"])
+    assert recipe.batch == 8
+    assert recipe.learning_rate == 1.0
+    assert recipe.licences == ("MIT", "CC0-1.0")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("batchs=3", "did you mean 'batch'"),
+        ("batch=many", "takes a int"),
+        ("batch", "key=value"),
+        ("batch=true", "takes a int"),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, word: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path, [word])
+
+
+def test_the_recipes_of_the_repository_load() -> None:
+    for path in (Path(__file__).parent.parent / "recipes").glob("*.yaml"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_crop_keeps_the_truth(dataset: Dataset, seed: int) -> None:
+    """Where the label says so, the source through the labelled motion is the second frame."""
+    rng = np.random.default_rng(seed)
+    batch, labels = collate([make_crop(dataset.read(seed), 96, rng)])
+    displacement = torch.nn.functional.interpolate(labels.displacement, scale_factor=2)
+    error = (sample(batch.source, displacement) - labels.image).abs().mean(1, keepdim=True)
+    visible = torch.nn.functional.interpolate(labels.visible, scale_factor=2) * batch.mask
+    assert (error * visible).sum() / visible.sum() < 0.08
+    moved = (batch.source - labels.image).abs().mean(1, keepdim=True)
+    assert (error * visible).sum() < 0.5 * (moved * visible).sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drags_of_a_crop_follow_its_motion(dataset: Dataset, seed: int) -> None:
+    crop = fixed_crop(dataset.read(seed), 96)
+    for handle, target in zip(crop.handles, crop.targets, strict=True):
+        column, row = np.round((target - 0.5) / 2).astype(int)
+        np.testing.assert_allclose(crop.displacement[:, row, column], handle - target, atol=0.3)
+        assert crop.mask[round(float(target[1])), round(float(target[0]))]
+
+
+def test_an_identity_crop_changes_nothing(dataset: Dataset) -> None:
+    crop = make_crop(dataset.read(0), 64, np.random.default_rng(0), identity=True)
+    np.testing.assert_array_equal(crop.source, crop.truth)
+    assert not crop.displacement.any()
+
+
+def test_the_true_motion_scores_best(dataset: Dataset) -> None:
+    batch, labels = collate([fixed_crop(dataset.read(i), 96) for i in range(4)])
+    half = torch.nn.functional.avg_pool2d(batch.mask, 2)
+    length = torch.full((4, 1, 1, 1), 20.0)
+    truth = labels.displacement
+    assert displacement_loss(truth, labels, half, length) < 1e-6
+    assert displacement_loss(truth + 3, labels, half, length) > 0.05
+    full = torch.nn.functional.interpolate(truth, scale_factor=2)
+    right = photometric_loss(full, batch.source, labels, batch.mask)
+    assert right < 0.5 * photometric_loss(full * 0, batch.source, labels, batch.mask)
+    sure = (labels.visible - labels.hidden) * 8
+    assert visibility_loss(sure, labels, half) < 0.01
+    assert visibility_loss(-sure, labels, half) > 1
+    assert colour_loss(labels.image, labels, batch.mask) == 0
+    torch.testing.assert_close(ssim(labels.image, labels.image), torch.ones_like(labels.image))
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    recipe = Recipe(warmup=10)
+    assert learning_rate(recipe, 0, 0) == pytest.approx(recipe.learning_rate / 10)
+    assert learning_rate(recipe, 100, 0.5) == recipe.learning_rate
+    assert learning_rate(recipe, 100, 1) == pytest.approx(recipe.learning_rate / 100)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_run_leaves_weights_a_log_and_a_picture(folder: Path, tmp_path: Path) -> None:
+    Trainer(RECIPE, folder, tmp_path, lambda record: None).run()
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    assert np.isfinite(records[-1]["dev_model"])
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "builtin.safetensors", "state.pt", "log.jsonl", "dev-000006.png"
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:
+    def losses(out: Path) -> list[float]:
+        lines = (out / "log.jsonl").read_text().splitlines()
+        return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
+
+    Trainer(RECIPE, folder, tmp_path / "straight", lambda record: None).run()
+    first = Trainer(RECIPE, folder, tmp_path / "stopped")
+    first.report = lambda record: first._stop(0, None) if record["step"] == 3 else None
+    first.run()
+    second = Trainer(RECIPE, folder, tmp_path / "stopped", lambda record: None)
+    assert second.resume()
+    second.run()
+    np.testing.assert_allclose(losses(tmp_path / "stopped"), losses(tmp_path / "straight"), rtol=1e-3)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_loss_that_is_no_number_stops_the_run(folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(RECIPE, folder, tmp_path, lambda record: None)
+    with torch.no_grad():
+        trainer.network.renderer.norm.weight.fill_(float("nan"))
+    with pytest.raises(Diverged, match="step 0"):
+        trainer.run()
+
+
+def test_training_learns_from_listed_licences_only(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="MIT"):
+        Trainer(replace(RECIPE, licences=("MIT",)), folder, tmp_path, lambda record: None).run()
+
+
+def test_the_moving_square_is_true_to_itself() -> None:
+    pair = moving_square(np.random.default_rng(0))
+    assert (pair.forward_state == 0).sum() > 0
+    assert np.abs(pair.forward).max() == np.abs(pair.backward).max()
