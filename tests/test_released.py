@@ -236,6 +236,32 @@ def test_the_scheduler_never_clips_and_keeps_the_offset(folder: Path):
     assert scheduler.timesteps.tolist() == [751, 501, 251, 1]
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("base/text_encoder/model.safetensors", "text_model"), (CLIP, "vision_model")],
+)
+def test_position_ids_of_older_checkpoints_are_no_fault(folder: Path, name: str, part: str):
+    ids = {f"{part}.embeddings.position_ids": torch.arange(77 if part == "text_model" else 17)[None]}
+    rewrite(folder / name, lambda state: state.update(ids))
+    load(folder)
+
+
+def test_attention_names_of_older_autoencoders_are_understood(folder: Path):
+    """As in ``stabilityai/sd-vae-ft-mse``."""
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def rename(state: dict[str, Tensor]) -> None:
+        for name in [name for name in state if ".attentions." in name]:
+            for new, old in older.items():
+                if f".{new}." in name:
+                    state[name.replace(new, old)] = state.pop(name)
+
+    expected = load(folder)["vae"].state_dict()
+    rewrite(folder / "vae/diffusion_pytorch_model.safetensors", rename)
+    actual = load(folder)["vae"].state_dict()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
 # Names on the hub
 
 
