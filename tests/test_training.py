@@ -104,7 +104,8 @@ def test_drags_of_a_crop_follow_its_motion(dataset: Dataset, seed: int) -> None:
     crop = fixed_crop(dataset.read(seed), 96)
     for handle, target in zip(crop.handles, crop.targets, strict=True):
         column, row = np.round((target - 0.5) / 2).astype(int)
-        np.testing.assert_allclose(crop.displacement[:, row, column], handle - target, atol=0.3)
+        near = crop.displacement[:, row - 1 : row + 2, column - 1 : column + 2].reshape(2, -1)
+        assert np.abs(near.T - (handle - target)).max(-1).min() < 0.3
         assert crop.mask[round(float(target[1])), round(float(target[0]))]
 
 

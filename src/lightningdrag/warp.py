@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NUM_ANCHORS = 64
-POWER = 3.0
 
 
 def rim_anchors(mask: np.ndarray, count: int = NUM_ANCHORS) -> np.ndarray:
@@ -61,7 +60,8 @@ def scattered_displacement(points: Tensor, vectors: Tensor, weights: Tensor, gri
     h, w, _ = grid.shape
     cells = grid.reshape(1, h * w, 2).expand(len(points), -1, -1)
     distance = torch.cdist(cells, points, compute_mode="donot_use_mm_for_euclid_dist").clamp_min(1e-2)
-    kernel = weights[:, None, :] * distance.pow(-POWER)
+    nearness = distance.reciprocal()
+    kernel = weights[:, None, :] * nearness * nearness * nearness
     field = (kernel @ vectors) / kernel.sum(-1, keepdim=True).clamp_min(1e-20)
     return field.transpose(1, 2).reshape(-1, 2, h, w)
 

@@ -18,51 +18,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
-from torch.nn import functional as F
+
+from lightningdrag.models.point_attention import multi_head_attention, point_following_attention
 
 KeyValue = tuple[Tensor, Tensor]
 """Projected keys and values, each ``(B or 1, tokens, C)``."""
-
-
-def multi_head_attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V over heads; ``(B, L, C)``, ``(B or 1, M, C)`` twice -> ``(B, L, C)``."""
-
-    def heads(x: Tensor) -> Tensor:
-        return x.expand(len(query), -1, -1).unflatten(-1, (num_heads, -1)).transpose(1, 2)
-
-    attended = F.scaled_dot_product_attention(heads(query), heads(key), heads(value))
-    return attended.transpose(1, 2).flatten(2)
-
-
-def point_following_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    reference_key: Tensor,
-    reference_value: Tensor,
-    handle_embedding: Tensor | float,
-    target_embedding: Tensor | float,
-    num_heads: int,
-) -> Tensor:
-    """Self-attention that also sees the source, matched by points.
-
-    A token at a target carries its pair's target embedding in the query, the source's token at the
-    handle carries the handle embedding in the key: training makes the two find each other.
-
-    Args:
-        query, key, value: ``(B, L, C)``, Wq h, Wk h, Wv h.
-        reference_key, reference_value: ``(B or 1, M, C)``, Wk r, Wv r.
-        handle_embedding: ``(B or 1, M, C)``, or 0 for no points.
-        target_embedding: ``(B or 1, L, C)``, or 0 for no points.
-        num_heads: heads that C is split into.
-
-    Returns:
-        ``(B, L, C)``, before the output projection.
-    """
-    reference_key = reference_key + handle_embedding
-    keys = torch.cat((key + target_embedding, reference_key.expand(len(key), -1, -1)), dim=1)
-    values = torch.cat((value, reference_value.expand(len(value), -1, -1)), dim=1)
-    return multi_head_attention(query + target_embedding, keys, values, num_heads)
 
 
 @dataclass

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightningdrag.models.point_attention import multi_head_attention, point_following_attention
+
 HEAD_CHANNELS = 32
 
 M = TypeVar("M", bound=nn.Module)
@@ -83,23 +85,26 @@ class Transformer(nn.Module):
         height, width = x.shape[-2:]
         h = tokens(self.norm1(x))
         query, key, value = self.query(h), self.key(h), self.value(h)
-        if reference is not None:
-            r = tokens(reference)
-            reference_key, reference_value = self.key(r), self.value(r)
-            if points is not None and self.points is not None:
-                handle, target = (self.points(tokens(p)) for p in points)
-                query, key, reference_key = query + target, key + target, reference_key + handle
-            key = torch.stack((key, reference_key), 1)
-            value = torch.cat((value, reference_value), 1)
+        heads = query.shape[-1] // HEAD_CHANNELS
+        angles = rotary_angles(height, width, x.device)
+        if reference is None:
+            attended = multi_head_attention(query, key, value, heads, angles)
         else:
-            key = key[:, None]
-        rotation = rotary_angles(height, width, x.device)
-        query = rotate(split_heads(query), rotation)
-        key = torch.cat([rotate(split_heads(k), rotation) for k in key.unbind(1)], 2)
-        attended = F.scaled_dot_product_attention(query, key, split_heads(value))
-        attended = self.out(attended.transpose(1, 2).flatten(2))
+            r = tokens(reference)
+            handle, target = self.project_points(points)
+            attended = point_following_attention(
+                query, key, value, self.key(r), self.value(r), handle, target, heads, angles
+            )
+        attended = self.out(attended)
         x = x + attended.transpose(1, 2).unflatten(2, (height, width))
         return x + self.feed_forward(self.norm2(x))
+
+    def project_points(self, points: tuple[Tensor, Tensor] | None) -> tuple[Tensor | float, Tensor | float]:
+        """E_handle and E_target, or zeros where there are no points to follow."""
+        if points is None or self.points is None:
+            return 0.0, 0.0
+        handle, target = points
+        return self.points(tokens(handle)), self.points(tokens(target))
 
 
 def zeroed(module: M) -> M:
@@ -114,11 +119,6 @@ def tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def split_heads(x: Tensor) -> Tensor:
-    """``(B, T, C)`` to ``(B, heads, T, HEAD_CHANNELS)``."""
-    return x.unflatten(2, (-1, HEAD_CHANNELS)).transpose(1, 2)
-
-
 def rotary_angles(height: int, width: int, device: torch.device) -> Tensor:
     """Angles ``(h * w, HEAD_CHANNELS / 2)``: half of the pairs turn with x, half with y.
 
@@ -131,13 +131,6 @@ def rotary_angles(height: int, width: int, device: torch.device) -> Tensor:
     x = torch.arange(width, device=device, dtype=torch.float32)[None, :, None] * frequency
     angles = torch.cat((x.expand(height, -1, -1), y.expand(-1, width, -1)), -1)
     return angles.flatten(0, 1)
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864) of ``(B, heads, T, HEAD_CHANNELS)``."""
-    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cosine - b * sine, a * sine + b * cosine), -1)
 
 
 def noise_level_embedding(t: Tensor, channels: int) -> Tensor:
