@@ -10,7 +10,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -367,20 +366,24 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(photo: Path, tmp_path: Path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_ends_with_130_and_leaves_nothing(photo: Path, tmp_path: Path) -> None:
-    """The program waits for a photo on stdin when the signal comes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lightningdrag", "edit", "-", *DRAG, "-o", str(tmp_path / "o.png")],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
+    """The signal comes while the program waits for a photo on a stdin that never answers."""
+    script = (
+        "import sys, time, types; from lightningdrag.commands import main\n"
+        "def read(size): print('waiting', flush=True); time.sleep(60)\n"
+        "sys.stdin = types.SimpleNamespace(buffer=types.SimpleNamespace(read=read)); main()"
     )
-    time.sleep(2.5)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    words = ["edit", "-", *DRAG, "-o", str(tmp_path / "o.png")]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == "lightningdrag: error: stopped\n"
-    assert files(tmp_path) == {"photo.png"}
+    assert files(tmp_path) == set()
 
 
 # What it costs

@@ -72,7 +72,10 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The ``lightningdrag`` program."""
-    build_app()(prog_name="lightningdrag")
+    try:
+        build_app()(prog_name="lightningdrag")
+    except KeyboardInterrupt:  # before a verb had begun
+        raise SystemExit(130) from None
 
 
 def _show_version(asked: bool) -> None:
