@@ -198,7 +198,7 @@ class Dataset:
         for shard in shards:
             tar = folder / shard["file"]
             for entry in json.loads(tar.with_suffix(".json").read_text(encoding="utf-8")):
-                if licences is not None and entry["licence"] not in licences:
+                if licences is not None and not set(entry["licence"].split(" + ")) <= set(licences):
                     continue
                 self.groups.append(entry["group"])
                 self.clips.append(entry["clip"])
@@ -234,7 +234,7 @@ def open_shards(
         folder: what ``lightningdrag prepare`` wrote.
         split: ``"train"`` or ``"dev"``.
         kinds: any of ``"video"``, ``"pose"``, ``"synthetic"``.
-        licences: keep samples under these licences only; None keeps all.
+        licences: keep samples all of whose pictures are under these licences; None keeps all.
 
     Raises:
         FileNotFoundError: the folder has no index.

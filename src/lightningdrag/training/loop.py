@@ -63,7 +63,10 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.99)
+            parameter_groups(self.network, recipe.weight_decay),
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.99),
+            fused=True,
         )
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.step, self.seconds = 0, 0.0
@@ -175,8 +178,7 @@ class Trainer:
         self.optimizer.step()
         decay = min(recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         return {"loss": float(loss.detach()), **terms}
 
     def loss(self, batch: DragBatch, labels: Labels) -> tuple[Tensor, dict[str, float]]:
