@@ -17,6 +17,8 @@ from lightningdrag.models.builtin.network import Motion, Rendering
 from lightningdrag.training.recipe import Recipe
 from lightningdrag.warp import sample
 
+SURE = 8.0
+"""Logit of what is known to be visible."""
 LABEL_STRIDE = 2
 """Motion labels stand at 1/2 of the crop."""
 
@@ -94,8 +96,13 @@ def photometric_loss(displacement: Tensor, source: Tensor, labels: Labels, mask:
 
 
 def colour_loss(colour: Tensor, labels: Labels, mask: Tensor) -> Tensor:
-    """L1 of the painted colour: mostly where it will be seen, a little everywhere so that it can learn."""
-    seen = 0.1 * labels.visible + labels.hidden + 0.5 * (1 - labels.visible - labels.hidden)
+    """L1 of the painted colour: what stands here given that it was hidden.
+
+    Visible and unknown pixels count for little: there the truth may be what stood here before, and a
+    painter that hedges between the two paints half-transparent doubles.
+    """
+    unknown = 1 - labels.visible - labels.hidden
+    seen = labels.hidden + 0.1 * unknown + 0.02 * labels.visible
     return masked_mean((colour - labels.image).abs(), F.interpolate(seen, scale_factor=LABEL_STRIDE) * mask)
 
 
@@ -125,6 +132,16 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     )
 
 
+def with_true_visibility(rendering: Rendering, labels: Labels) -> Rendering:
+    """The rendering as it would be with visibility known.
+
+    A picture must not teach the visibility, since hiding the unsure behind a blur lowers any error of
+    colours, nor teach the colour what to show where nothing was hidden.
+    """
+    known = SURE * F.interpolate(labels.visible - labels.hidden, scale_factor=LABEL_STRIDE)
+    return replace(rendering, visibility=torch.where(known != 0, known, rendering.visibility.detach()))
+
+
 def total_loss(
     recipe: Recipe,
     motion: Motion,
@@ -137,9 +154,6 @@ def total_loss(
     """The weighted sum, and its terms for the log."""
     half_mask = F.avg_pool2d(mask, LABEL_STRIDE)
     length = evidence.length
-    # The picture must not teach the visibility: hiding what it is unsure of behind a blur lowers any
-    # error of colours. Visibility learns from its own labels alone.
-    decided = replace(rendering, visibility=rendering.visibility.detach())
     terms = {
         "displacement": displacement_loss(motion.displacement * length, labels, half_mask, length)
         + displacement_loss(F.avg_pool2d(rendering.displacement, 2), labels, half_mask, length),
@@ -147,7 +161,7 @@ def total_loss(
         + visibility_loss(F.avg_pool2d(rendering.visibility, 2), labels, half_mask),
         "photometric": photometric_loss(rendering.displacement, source, labels, mask),
         "colour": colour_loss(rendering.colour, labels, mask),
-        "picture": picture_loss(decided.compose(source), labels.image, mask),
+        "picture": picture_loss(with_true_visibility(rendering, labels).compose(source), labels.image, mask),
     }
     total = torch.stack([getattr(recipe, name) * term for name, term in terms.items()]).sum()
     return total, {name: float(term.detach()) for name, term in terms.items()}

@@ -52,7 +52,7 @@ class Recipe:
     # Objective
     point_dropout: float = 0.1
     """Share of samples whose points are hidden, for guidance above 1."""
-    start_share: float = 0.5
+    start_share: float = 0.75
     """Share of samples at t = 1, where the first and most visible step is taken."""
     displacement: float = 1.0
     visibility: float = 0.2

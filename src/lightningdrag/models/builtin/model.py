@@ -48,7 +48,7 @@ class BuiltinModel:
     multiple = 32
     working_area = 256 * 256
     max_upscale = 2.0
-    default_steps = 2
+    default_steps = 1
     default_guidance = 1.0
     default_temperature = 0.3
 
