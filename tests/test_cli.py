@@ -7,11 +7,8 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +19,7 @@ from typer.testing import CliRunner
 
 from lightningdrag.commands import build_app
 from lightningdrag.request import EditRequest
-
-DRAG = ("--drag", "30,30:40,34")
-WIDTH, HEIGHT = 96, 80
+from wrong_input import DRAG, HEIGHT, REFUSED, WIDTH, bomb
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
@@ -178,6 +173,13 @@ def test_batch_runs_a_folder_and_carries_on_after_a_bad_request(photo: Path, tmp
     assert "d.json" in result.stderr
 
 
+def test_batch_writes_png_where_a_photos_own_format_cannot_be_written(photo: Path, tmp_path: Path) -> None:
+    Image.open(photo).save(tmp_path / "photo.gif")
+    EditRequest((DRAG[1],), image="photo.gif").save(tmp_path / "a.json")
+    assert run("batch", tmp_path).exit_code == 0
+    assert files(tmp_path / "results") == {"a.png"}
+
+
 def test_batch_of_good_requests_exits_with_0(photo: Path, tmp_path: Path) -> None:
     EditRequest(("30,30:40,34",), image="photo.png").save(tmp_path / "a.json")
     result = run("batch", tmp_path, "--out", tmp_path / "made")
@@ -195,109 +197,6 @@ def test_version_and_help() -> None:
 
 
 # What is refused
-
-
-def bomb(path: Path) -> Path:
-    """A PNG of some hundred bytes that says it has 30,000 x 30,000 pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    data = zlib.compress(bytes(1000))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
-    return path
-
-
-def blank(path: Path, size: tuple[int, int], value: int = 0) -> Path:
-    Image.new("L", size, value).save(path)
-    return path
-
-
-def truncated(path: Path, photo: Path) -> Path:
-    path.write_bytes(photo.read_bytes()[:-200])
-    return path
-
-
-def written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-Case = Callable[[Path, Path], tuple[object, ...]]
-
-REFUSED: dict[str, tuple[Case, str]] = {
-    "no such file": (lambda p, d: (d / "gone.png", *DRAG), r"no such file: .*gone\.png"),
-    "no image": (lambda p, d: (written(d / "x.png", b"hello" * 9), *DRAG), r"x\.png is not an image"),
-    "truncated": (lambda p, d: (truncated(d / "t.png", p), *DRAG), r"t\.png"),
-    "0 bytes": (lambda p, d: (written(d / "0.png", b""), *DRAG), r"0\.png is empty"),
-    "bomb": (lambda p, d: (bomb(d / "b.png"), *DRAG), r"b\.png.*(30,?000|900,?000,?000)"),
-    "more pixels than allowed": (lambda p, d: (p, *DRAG, "--max-pixels", 100), r"photo\.png.*100"),
-    "more bytes than allowed": (lambda p, d: (p, *DRAG, "--max-bytes", 100), r"photo\.png.*100"),
-    "outside": (lambda p, d: (p, "-d", "30,30:96,34"), r"96,34.*outside the photo of 96x80"),
-    "NaN": (lambda p, d: (p, "-d", "nan,30:40,34"), r"nan.*not finite"),
-    "infinite": (lambda p, d: (p, "-d", "30,30:inf,34"), r"inf.*not finite"),
-    "no target": (lambda p, d: (p, "-d", "30,30"), r"'30,30' has a handle but no target"),
-    "not numbers": (lambda p, d: (p, "-d", "a,b:c,d"), r"'a,b:c,d'"),
-    "no drags": (lambda p, d: (p,), r"no drags.*--drag 210,140:260,120"),
-    "65 drags": (
-        lambda p, d: (p, *(word for i in range(65) for word in ("-d", f"{i},5:{i},9"))),
-        r"65 drags; at most 64",
-    ),
-    "two ways": (
-        lambda p, d: (p, "-d", "30,30:40,34", "-d", "30,30:20,34"),
-        r"30,30:40,34 and 30,30:20,34",
-    ),
-    "empty mask": (lambda p, d: (p, *DRAG, "--mask", blank(d / "m.png", (WIDTH, HEIGHT))), r"mask is empty"),
-    "mask of another shape": (
-        lambda p, d: (p, *DRAG, "--mask", blank(d / "m.png", (50, 80), 255)),
-        r"50x80.*96x80",
-    ),
-    "no such mask": (lambda p, d: (p, *DRAG, "--mask", d / "gone.png"), r"no such file: .*gone\.png"),
-    "steps 0": (lambda p, d: (p, *DRAG, "--steps", 0), r"steps is 0.*1\.\.1000"),
-    "guidance NaN": (lambda p, d: (p, *DRAG, "--guidance", "nan"), r"guidance is nan"),
-    "no candidates": (lambda p, d: (p, *DRAG, "-n", 0), r"num_images is 0"),
-    "schedule": (lambda p, d: (p, *DRAG, "--schedule", "cubik"), r"'cubik'.*cubic"),
-    "max-step 0": (lambda p, d: (p, *DRAG, "--max-step", 0), r"max_step is 0"),
-    "model": (
-        lambda p, d: (p, *DRAG, "--model", "bultin"),
-        r"unknown model 'bultin' \(did you mean 'builtin'",
-    ),
-    "no such model folder": (lambda p, d: (p, *DRAG, "--model", "./gone"), r"no such model .*\./gone"),
-    "folder without a model": (lambda p, d: (p, *DRAG, "--model", d), r"holds no model"),
-    "device": (lambda p, d: (p, *DRAG, "--device", "tpu"), r"no device 'tpu'; here: auto"),
-    "dtype": (lambda p, d: (p, *DRAG, "--dtype", "int8"), r"unknown dtype 'int8'"),
-    "no such output folder": (lambda p, d: (p, *DRAG, "-o", d / "gone" / "o.png"), r"no such folder.*gone"),
-    "output that is a folder": (lambda p, d: (p, *DRAG, "-o", d), r"ends in nothing|is a folder"),
-    "output format": (lambda p, d: (p, *DRAG, "-o", d / "o.xyz"), r"o\.xyz ends in \.xyz"),
-    "overwriting the photo": (lambda p, d: (p, *DRAG, "-o", p), r"would overwrite the photo"),
-    "several to stdout": (lambda p, d: (p, *DRAG, "-n", 2, "-o", "-"), r"2 candidates cannot go to stdout"),
-    "no such request": (lambda p, d: ("--request", d / "gone.json"), r"no such file: .*gone\.json"),
-    "request of another schema": (
-        lambda p, d: ("--request", written(d / "r.json", b'{"schema": "other"}')),
-        r"r\.json: schema is 'other'",
-    ),
-    "request that is no JSON": (
-        lambda p, d: ("--request", written(d / "r.json", b"\xff{")),
-        r"r\.json.*JSON",
-    ),
-    "request with a misspelt option": (
-        lambda p, d: (p, "--request", written(d / "r.json", _request(options={"step": 3}))),
-        r"unknown field 'step'.*'steps'",
-    ),
-    "request folder missing": (lambda p, d: (p, *DRAG, "--save-request", d / "gone" / "r.json"), r"gone"),
-}
-
-
-def _request(**fields: object) -> bytes:
-    record = {
-        "schema": "lightningdrag.edit",
-        "version": 1,
-        "drags": [{"handle": [30, 30], "target": [40, 34]}],
-    }
-    return json.dumps({**record, **fields}).encode()
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -318,6 +217,15 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
     assert result.stderr.count("\n") == 1, result.stderr
     assert re.search(message, result.stderr), result.stderr
     assert files(tmp_path) == before
+
+
+def test_the_bound_on_pixels_is_the_programs_own_and_not_pillows(tmp_path: Path) -> None:
+    """Pillow warns of 144 million pixels, in lines of its own, and 900 million it refuses."""
+    for side, bound in ((12_000, []), (30_000, ["--max-pixels", "899999999"])):
+        words = ["edit", str(bomb(tmp_path / "b.png", side)), *DRAG, *bound]
+        done = subprocess.run([sys.executable, "-m", "lightningdrag", *words], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert re.fullmatch(r"lightningdrag: error: .*pixels; at most [\d,]+ are taken\n", done.stderr)
 
 
 def test_stdin_that_is_empty_is_refused() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from lightningdrag.checkpoints import catalogue, hub
@@ -151,6 +152,14 @@ def test_device_and_dtype_are_chosen_for_the_machine(monkeypatch: pytest.MonkeyP
     for device in ("cuda", "cuda:x", "gpu", "cpu:x", ""):
         with pytest.raises(ModelError, match="here: auto, cpu"):
             hub.choose_device(device)
+
+
+def test_an_edit_with_a_model_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    words = ["edit", str(tmp_path / "photo.png"), "-d", "20,20:30,30", "--model", "someone/something"]
+    result = CliRunner().invoke(build_app(), words)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("lightningdrag: error: cannot fetch someone/something")
 
 
 def run(*words: str) -> tuple[int, str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -332,3 +333,10 @@ def test_a_lora_of_another_kind_is_refused(tmp_path: Path):
 def test_a_missing_lora_is_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"missing file: .*pytorch_lora_weights\.safetensors"):
         load_pipeline(lcm_lora=tmp_path)
+
+
+def test_a_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightningdrag\[sd15\]'") as error:
+        load_pipeline(lcm_lora=tmp_path)
+    assert error.value.name == "peft"  # from which the command line makes one line

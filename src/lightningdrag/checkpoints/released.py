@@ -79,12 +79,13 @@ def fuse_lcm_lora(pipeline: Any, lcm_lora: str | Path) -> None:
 
     Raises:
         CheckpointError: the file is missing, damaged or fits no layer.
-        ImportError: peft is not installed.
+        ModuleNotFoundError: peft is not installed.
     """
     try:
         import peft  # noqa: F401 -- diffusers loads a LoRA through it
-    except ImportError as error:
-        raise ImportError("fusing a LoRA needs peft: pip install 'lightningdrag[sd15]'") from error
+    except ModuleNotFoundError as error:
+        message = "fusing a LoRA needs peft: pip install 'lightningdrag[sd15]'"
+        raise ModuleNotFoundError(message, name="peft") from error
     path = resolve(lcm_lora, "lcm_lora") / "pytorch_lora_weights.safetensors"
     tensors = load_tensors(path)
     try:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from lightningdrag import __version__
+from lightningdrag.checkpoints.catalogue import FetchError
 from lightningdrag.commands.console import report_error
 
 VERBS = ("edit", "batch", "models", "prepare", "train", "evaluate")
@@ -42,6 +43,9 @@ class Verbs(TyperGroup):
             if extra is None:
                 raise
             report_error(f"this needs {error.name}: pip install 'lightningdrag[{extra}]'")
+            raise typer.Exit(1) from None
+        except FetchError as error:
+            report_error(str(error))
             raise typer.Exit(1) from None
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone; typer ends quietly
@@ -72,6 +76,9 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """The ``lightningdrag`` program."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # photo.open_photo has a bound of its own, which --max-pixels sets
     try:
         build_app()(prog_name="lightningdrag")
     except KeyboardInterrupt:  # before a verb had begun

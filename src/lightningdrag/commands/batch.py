@@ -34,7 +34,8 @@ def batch(
     """Run every request of a folder.
 
     A request that fails does not stop the others. The result of
-    NAME.json is NAME with its photo's ending. Exit code 1 if any failed.
+    NAME.json is NAME with its photo's ending, or .png if that cannot be
+    written. Exit code 1 if any failed.
     """
     from rich.console import Console
     from rich.progress import track
@@ -70,15 +71,15 @@ def batch(
 
 def _run(path: Path, out: Path, editor: DragEditor, model: str) -> dict[str, Any]:
     """One request: its record, or its error."""
-    from lightningdrag.commands.job import make_job, run_job
+    from lightningdrag.commands.job import make_job, run_job, writable_ending
     from lightningdrag.request import EditRequest
 
     try:
         request = EditRequest.load(path)
         if request.image is None:
             raise FormatError(f"{path} names no image")
-        image = path.parent / request.image
-        job = make_job(str(image), request, str(out / f"{path.stem}{image.suffix}"))
+        image = str(path.parent / request.image)
+        job = make_job(image, request, str(out / f"{path.stem}{writable_ending(image)}"))
         done = run_job(job, editor, model, lambda step, total: None)
     except (ValueError, OSError) as error:
         report_error(f"{path.name}: {error}")

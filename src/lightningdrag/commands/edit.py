@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lightningdrag.commands.console import note, print_json, progress
-from lightningdrag.drag import DragError
+from lightningdrag.drag import DragError, FormatError
 from lightningdrag.request import EditRequest
 
 Model = Annotated[str, typer.Option("--model", help="builtin, warp, sd15, a folder, or a hub id OWNER/NAME.")]
@@ -84,11 +84,14 @@ def edit(
     """
     from lightningdrag.checkpoints.catalogue import check_name
     from lightningdrag.checkpoints.hub import check_dtype
-    from lightningdrag.commands.job import STREAM, check_folder, make_job, run_job
+    from lightningdrag.commands.job import STREAM, check_target, make_job, run_job
+    from lightningdrag.masks import read_mask
 
+    limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
+    bounds = {name: limit for name, limit in limits.items() if limit is not None}
     given = {
         "drags": drag,
-        "mask": mask,
+        "mask": None if mask is None else read_mask(mask, **bounds),
         "seed": seed,
         "num_images": num_images,
         "steps": steps,
@@ -98,17 +101,14 @@ def edit(
         "augment": augment,
     }
     asked = build_request(request, {name: value for name, value in given.items() if value is not None})
-    bounds = {"max_pixels": max_pixels, "max_bytes": max_bytes}
-    job = make_job(
-        _photo_name(photo, request, asked.image),
-        asked,
-        output,
-        **{name: value for name, value in bounds.items() if value is not None},
-    )
+    photo_name = _photo_name(photo, request, asked.image)
+    job = make_job(photo_name, asked, output, **bounds)
     if as_json and STREAM in job.outputs:
         raise typer.BadParameter("the image goes to stdout already; name a file with -o", param_hint="--json")
     if save_request:
-        check_folder(save_request.parent)
+        check_target(save_request, photo_name)
+        if save_request in map(Path, job.outputs):
+            raise FormatError(f"the result and the request would both be {save_request}; name two files")
     model = "warp" if preview else model  # which is what a preview shows
     check_name(model)
     check_dtype(dtype)

@@ -120,28 +120,37 @@ def _write_stdout(photo: Photo) -> list[str]:
     return lost
 
 
-def check_folder(path: str | os.PathLike[str]) -> None:
-    """Refuse an output folder that is missing or read-only, before any work is done.
+def check_target(path: Path, photo_name: str) -> None:
+    """Refuse a file that cannot be written, or that would overwrite the photo, before any work is done.
 
     Raises:
-        PhotoError: naming the folder.
+        PhotoError: naming the file or its folder.
     """
-    folder = Path(path)
+    folder = path.parent
     if not folder.is_dir():
         raise PhotoError(f"no such folder to write to: {folder}")
     if not os.access(folder, os.W_OK):
         raise PhotoError(f"cannot write to {folder}: the folder is read-only")
+    if path.is_dir():
+        raise PhotoError(f"cannot write {path}: it is a folder")
+    if photo_name != STREAM and path.exists() and path.samefile(photo_name):
+        raise PhotoError(f"{path} would overwrite the photo; name another file")
+
+
+def writable_ending(photo_name: str) -> str:
+    """The photo's own ending, or ".png" if its format can be read but not written."""
+    try:
+        format_of(photo_name)
+    except PhotoError:
+        return ".png"
+    return Path(photo_name).suffix
 
 
 def _default_output(photo_name: str) -> str:
     if photo_name == STREAM:
         return STREAM
     path = Path(photo_name)
-    try:
-        format_of(path)
-    except PhotoError:  # a format that can be read but not written
-        path = path.with_suffix(".png")
-    return str(path.with_name(f"{path.stem}.dragged{path.suffix}"))
+    return str(path.with_name(f"{path.stem}.dragged{writable_ending(photo_name)}"))
 
 
 def _outputs(photo_name: str, output: str, count: int) -> tuple[str, ...]:
@@ -151,11 +160,9 @@ def _outputs(photo_name: str, output: str, count: int) -> tuple[str, ...]:
         return (STREAM,)
     format_of(output)
     path = Path(output)
-    check_folder(path.parent)
-    if path.is_dir():
-        raise PhotoError(f"cannot write {output}: it is a folder")
-    if photo_name != STREAM and path.exists() and path.samefile(photo_name):
-        raise PhotoError(f"the result would overwrite the photo {photo_name}; name another file with -o")
-    if count == 1:
-        return (str(path),)
-    return tuple(str(path.with_name(f"{path.stem}-{i + 1}{path.suffix}")) for i in range(count))
+    paths = [path]
+    if count > 1:
+        paths = [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
+    for each in paths:
+        check_target(each, photo_name)
+    return tuple(map(str, paths))

@@ -49,11 +49,7 @@ def fetch(name: Annotated[str, typer.Argument(help="A model's name, or a hub id 
     """Download a model's weights from the hub and verify them; what is here is not fetched again."""
     from lightningdrag.checkpoints import catalogue
 
-    try:
-        catalogue.fetch(name)
-    except catalogue.FetchError as error:
-        report_error(str(error))
-        raise typer.Exit(1) from None
+    catalogue.fetch(name)
     note(f"{name} is here")
 
 
