@@ -100,11 +100,8 @@ class Rendering:
     colour: Tensor
 
     def shown(self) -> Tensor:
-        """``(B, 1, H, W)`` share of the source in the picture: visibility, decided.
-
-        An honest probability would blend where it is unsure; a picture has one thing or the other.
-        """
-        return (DECISIVENESS * self.visibility).sigmoid()
+        """``(B, 1, H, W)`` share of the source in the picture: visibility, decided."""
+        return decided(self.visibility)
 
     def compose(self, source: Tensor) -> Tensor:
         """visible ? source at the displacement : colour."""
@@ -229,10 +226,12 @@ class Renderer(nn.Module):
         coarse = upsample(motion.displacement, 2)
         visibility = upsample(motion.visibility, 2)
         full = upsample(motion.displacement, 8) * evidence.length * batch.mask
+        # What has left is masked, as in inpainting: seen, its colours would seep into what it uncovered.
+        shown = decided(upsample(motion.visibility, 8))
         x = torch.cat(
             (
-                F.pixel_unshuffle(batch.source, 4),
-                F.pixel_unshuffle(sample(batch.source, full), 4),
+                F.pixel_unshuffle(batch.source * shown, 4),
+                F.pixel_unshuffle(sample(batch.source, full) * shown, 4),
                 appearance.quarter,
                 sample(appearance.quarter, coarse * evidence.length / 4),
                 coarse,
@@ -267,6 +266,11 @@ class BuiltinNetwork(nn.Module):
         self.appearance = AppearanceEncoder(self.config)
         self.motion = MotionGenerator(self.config)
         self.renderer = Renderer(self.config)
+
+
+def decided(visibility: Tensor) -> Tensor:
+    """Logits to 0..1, steeply: an honest probability would blend where it is unsure."""
+    return (DECISIVENESS * visibility).sigmoid()
 
 
 def choose(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
