@@ -114,6 +114,19 @@ def test_the_first_candidate_does_not_depend_on_how_many_are_made(model, window)
     torch.testing.assert_close(one.displacement[0], three.displacement[0], atol=1e-3, rtol=1e-3)
 
 
+def test_64_pairs_are_taken(model, window) -> None:
+    points = torch.rand(2, 64, 2, generator=torch.Generator().manual_seed(2)) * 48 + 8
+    edit = generate(model, window, handles=points[0], targets=points[1])
+    assert edit.displacement.isfinite().all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (128, 512), (96, 32)])
+def test_any_window_of_whole_cells_is_taken(model, height, width) -> None:
+    mask = torch.ones(height, width, dtype=torch.bool)
+    window = torch.zeros(1, 3, height, width)
+    assert generate(model, window, mask=mask).displacement.shape == (1, 2, height, width)
+
+
 def test_the_callback_sees_every_step_and_can_stop(model, window) -> None:
     seen: list[tuple[int, int]] = []
     generate(model, window, steps=3, callback=lambda step, total: seen.append((step, total)))
