@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from lightningdrag.checkpoints import released, tensors
 from lightningdrag.checkpoints.catalogue import FetchError, ModelError
 from lightningdrag.checkpoints.released import load_components
+from lightningdrag.checkpoints.saved import PARTS as SAVED_PARTS
+from lightningdrag.checkpoints.saved import load_saved
 from lightningdrag.checkpoints.tensors import CheckpointError, load_strict, load_tensors
 from sd15_tiny import FOLDER, PARTS, load_pipeline
 
@@ -336,7 +338,38 @@ def test_a_missing_lora_is_named(tmp_path: Path):
 
 
 def test_a_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    pipeline = load_pipeline()
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightningdrag\[sd15\]'") as error:
-        load_pipeline(lcm_lora=tmp_path)
+        released.fuse_lcm_lora(pipeline, tmp_path)
     assert error.value.name == "peft"  # from which the command line makes one line
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    load_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("part", SAVED_PARTS)
+def test_a_saved_folder_with_a_tensor_missing_or_too_many_is_refused(saved: Path, tmp_path: Path, part: str):
+    folder = tmp_path / "saved"
+    shutil.copytree(saved, folder)
+    (path,) = (folder / part).glob("*.safetensors")
+    state = load_file(path)
+    lost = sorted(state)[0]
+    tensor = state.pop(lost)
+    save_file({**state, "stray.weight": tensor}, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError) as error:
+        load_saved(folder)
+    assert f"{path} does not fit the model" in str(error.value)
+    assert lost.removeprefix("text_model.") in str(error.value)
+    assert "stray.weight" in str(error.value)
+
+
+@pytest.mark.parametrize("name", [UNET, CLIP])
+def test_a_cut_off_file_is_named(folder: Path, name: str):
+    (folder / name).write_bytes((folder / name).read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=f"{Path(name).name} could not be loaded"):
+        load(folder)

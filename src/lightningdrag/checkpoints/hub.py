@@ -67,13 +67,10 @@ def _load_named(name: str, device: torch.device, dtype: str) -> DragModel:
 
 def _load_folder(path: Path, device: torch.device, dtype: str) -> DragModel:
     if (path / "model_index.json").is_file():
+        from lightningdrag.checkpoints.saved import load_saved
         from lightningdrag.models.sd15 import SD15Model
-        from lightningdrag.pipeline import LightningDragPipeline
 
-        pipeline = LightningDragPipeline.from_pretrained(
-            str(path), torch_dtype=choose_dtype(dtype, device), local_files_only=True
-        )
-        return SD15Model(pipeline.to(device))
+        return SD15Model(load_saved(path, choose_dtype(dtype, device)).to(device))
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         raise ModelError(

@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LCMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection, PreTrainedModel
 
@@ -50,20 +52,20 @@ def load_components(
     base_folder = resolve(base, "base")
     prompt_folder = resolve(ip_adapter, "ip_adapter")
     drag_folder = resolve(lightning_drag, "lightning_drag")
-    unet = _load_model(UNet2DConditionModel, base_folder / "unet", dtype)
+    unet = load_part(UNet2DConditionModel, base_folder / "unet", dtype)
     if unet.config.in_channels != 9:
         raise CheckpointError(
             f"{base_folder / 'unet'} takes {unet.config.in_channels} channels;"
             " the base must be an SD 1.5 inpainting checkpoint, which takes 9"
         )
-    image_encoder = _load_model(CLIPVisionModelWithProjection, prompt_folder / "image_encoder", dtype)
+    image_encoder = load_part(CLIPVisionModelWithProjection, prompt_folder / "image_encoder", dtype)
     return {
-        "vae": _load_model(AutoencoderKL, resolve(vae, "vae"), dtype),
-        "text_encoder": _load_model(CLIPTextModel, base_folder / "text_encoder", dtype),
+        "vae": load_part(AutoencoderKL, resolve(vae, "vae"), dtype),
+        "text_encoder": load_part(CLIPTextModel, base_folder / "text_encoder", dtype),
         "tokenizer": _load_tokenizer(base_folder / "tokenizer"),
         "image_encoder": image_encoder,
         "image_prompt": _cast(_load_image_prompt(prompt_folder, image_encoder, unet), dtype),
-        "appearance_encoder": _load_model(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
+        "appearance_encoder": load_part(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
         "point_encoder": _cast(_load_point_encoder(drag_folder, unet), dtype),
         "unet": unet,
         "scheduler": _load_scheduler(base_folder / "scheduler"),
@@ -114,7 +116,7 @@ def resolve(name: str | Path, part: str) -> Path:
     return folder
 
 
-def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A diffusers or transformers model whose file fits it to the last tensor."""
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"missing file: {folder / 'config.json'}")
@@ -130,7 +132,7 @@ def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             variant="fp16" if ".fp16." in path.name else None,
             **{dtype_name: dtype},
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} could not be loaded: {error}") from error
     check_names(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model.eval()
