@@ -99,6 +99,11 @@ def test_scaling_there_and_back_is_the_identity(drag: Drag, sx: float, sy: float
     assert np.allclose([*back.handle, *back.target], [*drag.handle, *drag.target], atol=1e-6)
 
 
+def test_a_request_scales_with_its_photo() -> None:
+    request = EditRequest(["9.5,9.5:19.5,9.5"], max_step=4, seed=1).scaled(2, 2)
+    assert request == EditRequest(["19.5,19.5:39.5,19.5"], max_step=8, seed=1)
+
+
 def test_scaling_keeps_a_photos_corners_on_its_corners() -> None:
     drag = Drag((-0.5, -0.5), (99.5, 49.5)).scaled(2, 3)
     assert drag == Drag((-0.5, -0.5), (199.5, 149.5))

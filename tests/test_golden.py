@@ -14,6 +14,7 @@ lcm_noise, lcm_t_i, lcm_step_noise_i, lcm_final_latents     the same edit with L
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,6 +26,7 @@ from lightningdrag.models.point_embedding import point_maps
 from lightningdrag.pipeline import LightningDragPipeline, SourceFeatures
 from sd15_tiny import HEIGHT, WIDTH, edit_inputs, load_pipeline, reference_tensors, relative_error, use_lcm
 
+Check = Callable[[Tensor, str], None]
 TOLERANCE = 1e-4
 GOLDEN = reference_tensors()
 STEPS = 4
@@ -72,8 +74,22 @@ def maps() -> Tensor:
     return point_maps(inputs["handles"][None], inputs["targets"][None], HEIGHT, WIDTH)
 
 
-def assert_golden(actual: Tensor, name: str) -> None:
-    assert relative_error(actual, GOLDEN[name]) < TOLERANCE
+@pytest.fixture(scope="module")
+def errors() -> Iterator[dict[str, float]]:
+    """Collects every error; ``pytest -s`` shows the largest."""
+    found: dict[str, float] = {}
+    yield found
+    name = max(found, key=found.__getitem__)
+    print(f"\nlargest relative L2 error of {len(found)} tensors: {found[name]:.1e} ({name})")
+
+
+@pytest.fixture
+def assert_golden(errors: dict[str, float]) -> Check:
+    def check(actual: Tensor, name: str) -> None:
+        errors[name] = relative_error(actual, GOLDEN[name])
+        assert errors[name] < TOLERANCE
+
+    return check
 
 
 def test_point_maps(maps: Tensor):
@@ -82,36 +98,36 @@ def test_point_maps(maps: Tensor):
 
 
 @pytest.mark.parametrize("level", range(4))
-def test_point_embedding(pipeline: LightningDragPipeline, maps: Tensor, level: int):
+def test_point_embedding(pipeline: LightningDragPipeline, maps: Tensor, level: int, assert_golden: Check):
     handle, target = pipeline.point_encoder.embedding(maps)[level]
     assert_golden(handle, f"handle_embedding_{level}")
     assert_golden(target, f"target_embedding_{level}")
 
 
-def test_what_the_appearance_encoder_is_given(ddim: Run):
+def test_what_the_appearance_encoder_is_given(ddim: Run, assert_golden: Check):
     assert_golden(ddim.features.latents, "ref_latents")
     assert_golden(ddim.features.text, "appearance_text")
 
 
 @pytest.mark.parametrize("block", range(16))
-def test_what_the_appearance_encoder_hands_over(ddim: Run, block: int):
+def test_what_the_appearance_encoder_hands_over(ddim: Run, block: int, assert_golden: Check):
     assert len(ddim.features.references) == 16
     assert_golden(ddim.features.references[block], f"bank_{block}")
 
 
-def test_context_of_both_branches(ddim: Run):
+def test_context_of_both_branches(ddim: Run, assert_golden: Check):
     context = torch.cat((ddim.features.text, ddim.features.image_tokens), dim=1)
     assert_golden(context.expand(2, -1, -1), "context")
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-def test_denoiser_at_each_step(ddim: Run, step: int):
+def test_denoiser_at_each_step(ddim: Run, step: int, assert_golden: Check):
     assert ddim.timesteps[step] == GOLDEN[f"t_{step}"]
     assert_golden(ddim.unet_in[step], f"unet_in_{step}")
     assert_golden(ddim.unet_out[step], f"unet_out_{step}")
 
 
-def test_final_latents_and_image(ddim: Run):
+def test_final_latents_and_image(ddim: Run, assert_golden: Check):
     assert len(ddim.timesteps) == STEPS
     assert_golden(ddim.latents, "final_latents")
     assert_golden(ddim.image, "final_image")
@@ -122,7 +138,7 @@ def test_whole_call_is_the_same_edit(pipeline: LightningDragPipeline):
     assert relative_error(result.images, (GOLDEN["final_image"] / 2 + 0.5).clamp(0, 1)) < TOLERANCE
 
 
-def test_lcm(monkeypatch: pytest.MonkeyPatch):
+def test_lcm(monkeypatch: pytest.MonkeyPatch, assert_golden: Check):
     draws = iter([GOLDEN[f"lcm_step_noise_{step}"] for step in range(STEPS - 1)])
     monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, **__: next(draws))
     run = record_edit(use_lcm(load_pipeline()), GOLDEN["lcm_noise"])

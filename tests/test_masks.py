@@ -36,7 +36,9 @@ def test_masks_are_read_from_arrays_images_and_files(tmp_path: Path) -> None:
     image = Image.fromarray(mask.astype(np.uint8) * 255)
     image.save(tmp_path / "mask.png")
     sources = [mask, mask * np.uint8(255), mask.astype(np.int64), mask.astype(float), mask[..., None]]
-    for source in [*sources, image, image.convert("RGB"), image.convert("1"), tmp_path / "mask.png"]:
+    painted = Image.new("RGBA", image.size, (255, 255, 255, 0))  # as an editor leaves an empty layer
+    painted.paste("white", mask=image)
+    for source in [*sources, painted, image, image.convert("RGB"), image.convert("1"), tmp_path / "mask.png"]:
         assert np.array_equal(read_mask(source), mask)
 
 

@@ -48,12 +48,6 @@ def test_a_window_leaves_the_photo_only_where_the_photo_is_too_small(case: Case)
     assert (y0 >= 0 and y1 <= height) or y1 - y0 > height
 
 
-@given(cases(), st.lists(st.tuples(st.floats(-10, 9000), st.floats(-10, 9000)), min_size=1, max_size=5))
-def test_points_come_back_from_the_window(case: Case, points: list[tuple[float, float]]) -> None:
-    window = case[3]
-    assert np.allclose(window.to_photo(window.to_window(np.array(points))), points, atol=1e-6)
-
-
 @given(cases())
 def test_corners_of_the_box_are_corners_of_the_window(case: Case) -> None:
     window = case[3]

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lightningdrag.drag import MAX_DRAGS
+
 MULTIPLE = 64
 """Height and width of an image are multiples of this."""
-MAX_POINTS = 64
 
 ImageInput = Image.Image | np.ndarray | Tensor
 Points = Sequence[Sequence[float]] | np.ndarray | Tensor
@@ -61,8 +62,8 @@ def check_points(handles: Points, targets: Points, height: int, width: int) -> t
         raise ValueError(
             f"handles and targets must both be (N, 2), got {tuple(starts.shape)} and {tuple(ends.shape)}"
         )
-    if not 1 <= len(starts) <= MAX_POINTS:
-        raise ValueError(f"an edit takes 1 to {MAX_POINTS} pairs of points, got {len(starts)}")
+    if not 1 <= len(starts) <= MAX_DRAGS:
+        raise ValueError(f"an edit takes 1 to {MAX_DRAGS} pairs of points, got {len(starts)}")
     size = torch.tensor([width, height])
     for name, points in (("handle", starts), ("target", ends)):
         outside = ~((points >= -0.5) & (points < size - 0.5)).all(-1)  # true for NaN as well

@@ -26,7 +26,8 @@ def read_mask(source: MaskLike, *, max_bytes: int = MAX_BYTES, max_pixels: int =
 
     Args:
         source: an array ``(H, W)`` of bool, of 0 and 1, of 0..255 (128 and above is True) or of floats
-            0..1 (0.5 and above is True); or an image or file of one, in which light means True.
+            0..1 (0.5 and above is True); or an image or file of one, in which light means True and
+            what is transparent does not.
 
     Raises:
         MaskError: an array of another shape or kind.
@@ -35,8 +36,10 @@ def read_mask(source: MaskLike, *, max_bytes: int = MAX_BYTES, max_pixels: int =
     if isinstance(source, np.ndarray):
         return _from_array(source)
     photo = open_photo(source, max_bytes=max_bytes, max_pixels=max_pixels)
-    grey = photo.pixels.max(axis=2).astype(np.float32) / np.iinfo(photo.pixels.dtype).max
-    return grey >= 0.5
+    light = photo.pixels.max(axis=2)
+    if photo.alpha is not None:
+        light = np.minimum(light, photo.alpha)
+    return light > np.iinfo(light.dtype).max // 2
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
