@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
+from lightningdrag import DragEditor
 from lightningdrag.commands import build_app
+from lightningdrag.commands.job import make_job, run_job
+from lightningdrag.photo import PhotoError
 from lightningdrag.request import EditRequest
 from wrong_input import DRAG, HEIGHT, REFUSED, WIDTH, bomb
 
@@ -270,6 +274,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(photo: Path, tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert re.fullmatch(r"lightningdrag: error: .*cannot write .*o\.png.*\n", done.stderr)
+    assert files(tmp_path) == {"photo.png"}
+
+
+def test_candidates_are_written_all_or_none(photo: Path, tmp_path: Path) -> None:
+    job = make_job(str(photo), EditRequest([DRAG[1]], num_images=2), str(tmp_path / "o.png"))
+    job = replace(job, outputs=(job.outputs[0], str(tmp_path / "gone" / "o-2.png")))
+    with pytest.raises(PhotoError, match=r"cannot write .*o-2\.png"):
+        run_job(job, DragEditor.from_pretrained("warp", device="cpu"), "warp", lambda step, total: None)
     assert files(tmp_path) == {"photo.png"}
 
 

@@ -104,11 +104,21 @@ class Done:
 
 
 def run_job(job: Job, editor: DragEditor, model: str, callback: Callable[[int, int], None]) -> Done:
-    """Edit, and write every candidate under its name, each whole or not at all."""
+    """Edit, and write every candidate under its name, all of them whole or none."""
     result = editor.run(job.photo, job.request, callback)
     lost: list[str] = []
-    for name, photo in zip(job.outputs, result.photos, strict=True):
-        lost += _write_stdout(photo) if name == STREAM else save_photo(photo, name)
+    written: list[Path] = []
+    try:
+        for name, photo in zip(job.outputs, result.photos, strict=True):
+            if name == STREAM:
+                lost += _write_stdout(photo)
+            else:
+                lost += save_photo(photo, name)
+                written.append(Path(name))
+    except BaseException:  # Ctrl-C, too
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
     warnings = tuple(dict.fromkeys((*result.warnings, *lost)))
     return Done(job, model, result.request, result.seconds, warnings)
 
