@@ -57,7 +57,9 @@ def _unpickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # torch's message begins with the advice to load it without weights_only: the last thing to do.
+        lines = (line.strip() for line in str(error).splitlines() if "weights_only" not in line)
+        reason = next(filter(None, lines), type(error).__name__)
         raise CheckpointError(f"{path} is no plain state dict and was not loaded: {reason}") from error
 
 

@@ -40,27 +40,26 @@ def prepare(
     from lightningdrag.data import preparation as preparing
 
     amounts = preparing.Amounts(per_group=per_group, per_limited_group=-(-3 * per_group // 10))
-    pattern = re.compile(limited, re.IGNORECASE)
     try:
-        held = set(holdout.read_text(encoding="utf-8").split("\n")) - {""} if holdout else set()
-        tasks = preparing.video_tasks(
-            preparing.list_files(videos, preparing.VIDEO_SUFFIXES),
-            preparing.read_manifest(manifest),
-            held,
-            lambda description: bool(limited and pattern.search(description)),
-            amounts,
-            seed,
-        )
-        if photos is not None:
-            tasks += preparing.photo_tasks(photos, tasks, amounts, seed)
-        if pairs is not None:
-            tasks += preparing.pose_tasks(pairs, seed)
-        if not tasks:
-            raise ValueError("no video, photo or pair was found")
-        with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
-            bar = progress.add_task("preparing", total=len(tasks))
-            for done, written in preparing.prepare(tasks, out, workers, seed):
-                progress.update(bar, completed=done, description=f"{written} pairs")
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        pattern = re.compile(limited, re.IGNORECASE)
+    except re.error as error:
+        raise typer.BadParameter(f"{limited!r} is no pattern: {error}", param_hint="--limited") from None
+    held = set(holdout.read_text(encoding="utf-8").split("\n")) - {""} if holdout else set()
+    tasks = preparing.video_tasks(
+        preparing.list_files(videos, preparing.VIDEO_SUFFIXES),
+        preparing.read_manifest(manifest),
+        held,
+        lambda description: bool(limited and pattern.search(description)),
+        amounts,
+        seed,
+    )
+    if photos is not None:
+        tasks += preparing.photo_tasks(photos, tasks, amounts, seed)
+    if pairs is not None:
+        tasks += preparing.pose_tasks(pairs, seed)
+    if not tasks:
+        raise ValueError("no video, photo or pair was found")
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
+        bar = progress.add_task("preparing", total=len(tasks))
+        for done, written in preparing.prepare(tasks, out, workers, seed):
+            progress.update(bar, completed=done, description=f"{written} pairs")
