@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lightningdrag.checkpoints import released, tensors
 from lightningdrag.checkpoints.catalogue import FetchError, ModelError
+from lightningdrag.checkpoints.hub import load_model
 from lightningdrag.checkpoints.released import load_components
 from lightningdrag.checkpoints.saved import PARTS as SAVED_PARTS
 from lightningdrag.checkpoints.saved import load_saved
@@ -353,6 +354,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     load_pipeline().save_pretrained(folder)
     return folder
+
+
+def test_a_saved_folder_is_a_model_whole_and_in_the_dtype_asked_for(saved: Path):
+    pipeline = load_model(str(saved), device="cpu", dtype="bfloat16").pipeline
+    for name, whole in load_pipeline(dtype=torch.bfloat16).components.items():
+        if isinstance(whole, nn.Module):
+            found = pipeline.components[name].state_dict()
+            assert all(torch.equal(found[key], tensor) for key, tensor in whole.state_dict().items())
 
 
 @pytest.mark.parametrize("part", SAVED_PARTS)
