@@ -10,6 +10,7 @@ from torch import Tensor
 from lightningdrag.guidance import guidance_weights
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.network import (
+    DECISIVENESS,
     NOISE_CHANNELS,
     Appearance,
     BuiltinNetwork,
@@ -50,7 +51,7 @@ class BuiltinModel:
     max_upscale = 2.0
     default_steps = 1
     default_guidance = 1.0
-    default_temperature = 0.3
+    default_temperature = 0.0
 
     def __init__(self, network: BuiltinNetwork, dtype: torch.dtype = torch.float32) -> None:
         self.network = network.eval()
@@ -75,8 +76,8 @@ class BuiltinModel:
     def generate(self, encoded: Encoded, inputs: DragInputs, generator: torch.Generator) -> MotionEdit:
         """Generate motions, then render them. See :class:`DragInputs` for the units.
 
-        The first candidate's motion is drawn at ``temperature`` (0.3 unless given), the others' at 1;
-        a given temperature holds for all. Cost grows linearly with candidates and steps, and with two
+        The first candidate's motion is the likeliest one (temperature 0), the others' are drawn at
+        temperature 1; a given ``temperature`` holds for all. Cost grows linearly with candidates and steps, and with two
         branches instead of one when the guidance is above 1.
         """
         guidance = self.default_guidance if inputs.guidance is None else inputs.guidance
@@ -117,7 +118,7 @@ class BuiltinModel:
         state = prior + PRIOR_SIGMA * temperature.to(self.device) * motion_noise
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
-            return self.network.renderer(motion, batch, evidence, appearance, noise)
+            return self.network.renderer(motion, batch, evidence, appearance, noise, DECISIVENESS)
 
     def sample_motion(
         self,
@@ -134,9 +135,11 @@ class BuiltinModel:
         blank_evidence = gather_evidence(blank) if max(weights) > 1 else evidence
         for i, weight in enumerate(weights):
             t = torch.full((len(state),), 1 - i / steps, device=state.device)
-            motion = self.network.motion(state, t, batch, evidence, appearance)
+            # Only what is shown must be decided; the states on the way are estimates.
+            decisiveness = DECISIVENESS if i == steps - 1 else 1.0
+            motion = self.network.motion(state, t, batch, evidence, appearance, decisiveness)
             if weight > 1:
-                without = self.network.motion(state, t, blank, blank_evidence, appearance)
+                without = self.network.motion(state, t, blank, blank_evidence, appearance, decisiveness)
                 motion = Motion(
                     torch.lerp(without.displacement, motion.displacement, weight),
                     torch.lerp(without.visibility, motion.visibility, weight),

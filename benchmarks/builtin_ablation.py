@@ -1,0 +1,83 @@
+"""The built-in model's choices at sampling time, each changed alone, on the held-out pairs.
+
+python benchmarks/builtin_ablation.py --data prepared --limit 120
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lightningdrag import DragEditor
+from lightningdrag.evaluation.baselines import EditMethod, EditorMethod, reference_warp
+from lightningdrag.evaluation.pairs import PairSet, run
+from lightningdrag.evaluation.report import REFERENCE, build_report, markdown
+from lightningdrag.models.builtin import model, network
+from lightningdrag.models.builtin.model import BuiltinModel
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as it ships": {},
+    "odds, not decisions (decisiveness 1)": {"DECISIVENESS": 1.0},
+    "decisiveness 10": {"DECISIVENESS": 10.0},
+    "paint at even odds (doubt 0)": {"DOUBT": 0.0},
+    "doubt 2": {"DOUBT": 2.0},
+    "paint nothing": {"DOUBT": 100.0},
+    "two steps": {"default_steps": 2},
+    "motion noise 0.3": {"default_temperature": 0.3},
+    "motion noise 1": {"default_temperature": 1.0},
+    "window of 192 x 192": {"working_area": 192 * 192},
+    "window of 320 x 320": {"working_area": 320 * 320},
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The editor with some of the model's constants changed."""
+
+    editor: DragEditor
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(
+        self, source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
+    ) -> np.ndarray:
+        with changed((network, model, BuiltinModel), self.changes):
+            return EditorMethod(self.editor)(source, handles, targets, mask, seed)
+
+
+@contextmanager
+def changed(places: tuple[ModuleType | type, ...], changes: Mapping[str, Any]) -> Iterator[None]:
+    """Set names wherever they are defined, and set them back."""
+    before = [
+        (place, name, getattr(place, name)) for place in places for name in changes if hasattr(place, name)
+    ]
+    for place, name, _ in before:
+        setattr(place, name, changes[name])
+    try:
+        yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="prepared dataset")
+    parser.add_argument("--limit", type=int, help="at most this many pairs")
+    parser.add_argument("--model", default="builtin")
+    arguments = parser.parse_args()
+    editor = DragEditor.from_pretrained(arguments.model)
+    methods: dict[str, EditMethod] = {REFERENCE: reference_warp}
+    methods |= {name: Variant(editor, changes) for name, changes in VARIANTS.items()}
+    scores = list(run(PairSet(arguments.data, "dev", arguments.limit), methods))
+    print(markdown(build_report(scores, {"benchmark": "pairs", "command": "builtin_ablation"})))
+
+
+if __name__ == "__main__":
+    main()
