@@ -77,8 +77,8 @@ class BuiltinModel:
         """Generate motions, then render them. See :class:`DragInputs` for the units.
 
         The first candidate's motion is the likeliest one (temperature 0), the others' are drawn at
-        temperature 1; a given ``temperature`` holds for all. Cost grows linearly with candidates and steps, and with two
-        branches instead of one when the guidance is above 1.
+        temperature 1; a given ``temperature`` holds for all. Cost grows linearly with candidates and
+        steps; guidance above 1 doubles that of the steps.
         """
         guidance = self.default_guidance if inputs.guidance is None else inputs.guidance
         steps = inputs.steps or self.default_steps
