@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from lightningdrag.evaluation import metrics
 
@@ -66,7 +67,6 @@ def test_ssim_matches_its_definition_at_a_pixel() -> None:
 
 
 def test_ssim_matches_scikit_image() -> None:
-    structural_similarity = pytest.importorskip("skimage.metrics").structural_similarity
     truth = texture(3)
     result = cv2.GaussianBlur(truth, (0, 0), 1.2)
     _, ssim_map = structural_similarity(

@@ -21,7 +21,6 @@ VERBS = ("edit", "batch", "models", "prepare", "train", "evaluate")
 
 EXTRAS = {
     "av": "train",
-    "webdataset": "train",
     "yaml": "train",
     "accelerate": "sd15",
     "peft": "sd15",
