@@ -25,9 +25,9 @@ from lightningdrag.models.builtin.model import BuiltinModel
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it ships": {},
     "odds, not decisions (decisiveness 1)": {"DECISIVENESS": 1.0},
-    "decisiveness 10": {"DECISIVENESS": 10.0},
+    "decisiveness 4": {"DECISIVENESS": 4.0},
     "paint at even odds (doubt 0)": {"DOUBT": 0.0},
-    "doubt 2": {"DOUBT": 2.0},
+    "doubt 1": {"DOUBT": 1.0},
     "paint nothing": {"DOUBT": 100.0},
     "two steps": {"default_steps": 2},
     "motion noise 0.3": {"default_temperature": 0.3},

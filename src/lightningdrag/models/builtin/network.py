@@ -21,9 +21,9 @@ from lightningdrag.warp import sample
 
 MOTION_CHANNELS = 3
 """What is generated: backward displacement / L (x, y) and visibility in [-1, 1]."""
-DECISIVENESS = 4.0
+DECISIVENESS = 8.0
 """How steeply a picture takes one side of an uncertain choice; training keeps to honest odds (1)."""
-DOUBT = 1.0
+DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
 NOISE_CHANNELS = 4
 """Channels of noise that the renderer's fill draws on."""
