@@ -19,7 +19,7 @@ from lightningdrag.draw import draw_drags, side_by_side
 
 EXAMPLES = Path(__file__).resolve().parent
 OUT = Path("out/demo")
-PHOTOS = ("flower", "rocket", "astronaut")
+PHOTOS = ("astronaut", "coffee", "flower")
 README_WIDTH = 1200  # pixels
 
 
