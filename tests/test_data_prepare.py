@@ -10,19 +10,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from data_scenes import square_film, texture, write_video
-from lightningdrag.commands.prepare import register
+from lightningdrag.commands import build_app
 from lightningdrag.data import open_shards
 from lightningdrag.data.shards import ShardWriter
 
 
 def run(*arguments: object) -> Result:
-    app = typer.Typer()
-    register(app)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(build_app(), ["prepare", *(str(argument) for argument in arguments)])
 
 
 @pytest.fixture(scope="module")

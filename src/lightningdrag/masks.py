@@ -16,7 +16,7 @@ from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, open_photo
 MaskLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 REACH_OF_LENGTH = 0.75
-REACH_OF_SIDE = 0.1
+REACH_OF_SIDE = 0.2
 MOST_OF_SIDE = 0.45
 """Room around a drag: shares of its length and of the photo's short side together, and the most."""
 
@@ -82,9 +82,9 @@ def derive_mask(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
 
     The union of a capsule for every drag: all points within r of the straight way from handle to
     target, so that handle, target and the way between are inside, with room for the rest of the part
-    to follow. r is three quarters of the drag's own length and 10 % of the photo's short side, together
+    to follow. r is three quarters of the drag's own length and 20 % of the photo's short side, together
     45 % of that side at most. Pins add nothing, and may lie inside or outside; where all are pins, each
-    has the 10 % around it.
+    has the 20 % around it.
     """
     short = min(width, height)
     moving = [drag for drag in drags if not drag.is_pin] or list(drags)
