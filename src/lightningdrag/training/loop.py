@@ -100,7 +100,9 @@ class Trainer:
         partial = self.out / (STATE_FILE + ".partial")
         torch.save(state, partial)
         partial.replace(self.out / STATE_FILE)
-        facts = {"step": self.step, "recipe": json.dumps(asdict(self.recipe))}
+        # The name is enough: a whole path would tell whoever gets the weights about this machine.
+        recipe = {**asdict(self.recipe), "init": Path(self.recipe.init).name}
+        facts = {"step": self.step, "recipe": json.dumps(recipe)}
         save_builtin(self.average, self.out / WEIGHTS_FILE, facts)
 
     def log(self, **record: Any) -> None:
