@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+import training_small
 from lightningdrag.data.shards import Dataset, open_shards
-from lightningdrag.models.builtin.network import BuiltinConfig
-from lightningdrag.training import loop
 from lightningdrag.training.crops import collate, fixed_crop, make_crop
-from lightningdrag.training.loop import Diverged, Trainer, learning_rate
+from lightningdrag.training.log import read_log
+from lightningdrag.training.loop import learning_rate
 from lightningdrag.training.losses import (
     colour_loss,
     displacement_loss,
@@ -25,18 +24,9 @@ from lightningdrag.training.losses import (
 from lightningdrag.training.recipe import Recipe, RecipeError, load_recipe
 from lightningdrag.warp import sample
 from moving_square import moving_square, write_dataset
+from training_small import small_trainer
 
-SMALL = BuiltinConfig(32, 32, 32, 32, 32, 32, 1, 32)
-RECIPE = Recipe(
-    steps=6,
-    size=64,
-    large_size=96,
-    batch=2,
-    mixture={"video": 0.9, "identity": 0.1},
-    workers=0,
-    validate_every=1000,
-    log_every=1,
-)
+RECIPE = replace(training_small.RECIPE, steps=6, large_size=96)
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dataset(folder: Path) -> Dataset:
     return open_shards(folder)
-
-
-@pytest.fixture
-def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train the real loop on a network small enough for a test."""
-    whole = loop.BuiltinNetwork
-    monkeypatch.setattr(loop, "BuiltinNetwork", lambda: whole(SMALL))
 
 
 def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: Path) -> None:
@@ -72,6 +55,13 @@ def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: 
         ("batch=many", "takes a int"),
         ("batch", "key=value"),
         ("batch=true", "takes a int"),
+        ("batch=0", "at least 1"),
+        ("size=100", "multiple of 32"),
+        ("schedule=linear", "one of cosine, constant"),
+        ("model=sd51", "did you mean 'sd15'"),
+        ("rank=4", "unknown key 'rank' in a recipe for builtin"),
+        ("trackers=[mlflow]", "known: 'tensorboard'"),
+        ("a: b=[1", "not YAML"),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, word: str, message: str) -> None:
@@ -139,45 +129,19 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert learning_rate(recipe, 100, 1) == pytest.approx(recipe.learning_rate / 100)
 
 
-@pytest.mark.usefixtures("small_networks")
 def test_a_run_leaves_weights_a_log_and_a_picture(folder: Path, tmp_path: Path) -> None:
-    Trainer(RECIPE, folder, tmp_path, lambda record: None).run()
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    small_trainer(RECIPE, folder, tmp_path).run()
+    records = read_log(tmp_path / "log.jsonl")
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert np.isfinite(records[-1]["dev_model"])
     assert {p.name for p in tmp_path.iterdir()} == {
-        "builtin.safetensors", "state.pt", "log.jsonl", "dev-000006.png"
+        "builtin.safetensors", "checkpoints", "log.jsonl", "dev-000006.png", "recipe.json"
     }  # fmt: skip
-
-
-@pytest.mark.usefixtures("small_networks")
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:
-    def losses(out: Path) -> list[float]:
-        lines = (out / "log.jsonl").read_text().splitlines()
-        return [record["loss"] for record in map(json.loads, lines) if "loss" in record]
-
-    Trainer(RECIPE, folder, tmp_path / "straight", lambda record: None).run()
-    first = Trainer(RECIPE, folder, tmp_path / "stopped")
-    first.report = lambda record: first._stop(0, None) if record["step"] == 3 else None
-    first.run()
-    second = Trainer(RECIPE, folder, tmp_path / "stopped", lambda record: None)
-    assert second.resume()
-    second.run()
-    np.testing.assert_allclose(losses(tmp_path / "stopped"), losses(tmp_path / "straight"), rtol=1e-3)
-
-
-@pytest.mark.usefixtures("small_networks")
-def test_a_loss_that_is_no_number_stops_the_run(folder: Path, tmp_path: Path) -> None:
-    trainer = Trainer(RECIPE, folder, tmp_path, lambda record: None)
-    with torch.no_grad():
-        trainer.network.renderer.norm.weight.fill_(float("nan"))
-    with pytest.raises(Diverged, match="step 0"):
-        trainer.run()
 
 
 def test_training_learns_from_listed_licences_only(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MIT"):
-        Trainer(replace(RECIPE, licences=("MIT",)), folder, tmp_path, lambda record: None).run()
+        small_trainer(replace(RECIPE, licences=("MIT",)), folder, tmp_path).run()
 
 
 def test_the_moving_square_is_true_to_itself() -> None:

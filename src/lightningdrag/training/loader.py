@@ -4,65 +4,94 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
-from lightningdrag.data.shards import KINDS, Dataset, open_shards
+from lightningdrag.data.shards import KINDS, Dataset, Sample, open_shards
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.crops import Crop, collate, fixed_crop, make_crop
-from lightningdrag.training.losses import Labels
+from lightningdrag.training.losses import Labels, to_device
 from lightningdrag.training.recipe import Recipe
 
 LARGEST_WEIGHT = 0.2
 """Pairs that move further than this share of the short side are drawn no more often for it."""
+PREFETCH = 4
+"""Batches that a worker holds ready."""
 
-Batch = tuple[DragBatch, Labels]
+
+@dataclass(frozen=True)
+class Example:
+    """A crop, its number in the run, and the pair that it was cut from."""
+
+    number: int
+    pair: str
+    crop: Crop
 
 
-class Mixture(IterableDataset[Batch]):
-    """An endless stream of batches.
+@dataclass(frozen=True)
+class Batch:
+    """Examples, stacked.
+
+    Attributes:
+        drags: sources, masks and points, as the built-in model takes them.
+        labels: the truth.
+        numbers: of the examples.
+        pairs: names of the stored pairs.
+    """
+
+    drags: DragBatch
+    labels: Labels
+    numbers: list[int]
+    pairs: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its tensors on a device."""
+        return Batch(to_device(self.drags, device), to_device(self.labels, device), self.numbers, self.pairs)
+
+    def with_points(self, shown: Tensor) -> DragBatch:
+        """The edits; ``shown``, ``(B,)`` bool, is False for those whose points are hidden."""
+        drags = self.drags
+        valid = drags.valid * shown[:, None]
+        return DragBatch(drags.source, drags.mask, drags.handles, drags.targets, valid, drags.anchors)
+
+
+class Mixture(TorchDataset[Example]):
+    """An endless numbered list of examples; each follows from its number and the recipe's seed alone.
 
     A kind is drawn by its share, then a group of like scenes, so that a scene filmed many times counts
     like one filmed once, then a pair of it, in proportion to its motion: video moves little from frame to
     frame, and people drag far.
 
     Args:
-        start: number of batches already seen; a resumed run continues with fresh draws from there.
+        data: a prepared dataset's folder.
+        size: side of the crops in pixels.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, size: int, start: int = 0) -> None:
+    def __init__(self, data: str, recipe: Recipe, size: int) -> None:
         self.recipe = recipe
         self.size = size
-        self.start = start
         self.datasets: dict[str, Dataset] = {}
         self.members: dict[str, list[list[int]]] = {}
         for kind in KINDS:
             if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
                 continue
-            dataset = open_shards(folder, "train", [kind], recipe.licences or None)
+            dataset = open_shards(data, "train", [kind], recipe.licences or None)
             groups = defaultdict(list)
             for i, group in enumerate(dataset.groups):
                 groups[group].append(i)
             if not groups:
-                raise ValueError(f"no {kind} pair of {folder} is under a licence of {recipe.licences}")
+                raise ValueError(f"no {kind} pair of {data} is under a licence of {recipe.licences}")
             self.datasets[kind] = dataset
             self.members[kind] = list(groups.values())
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = torch.utils.data.get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        cv2.setNumThreads(1)
-        number = self.start + first
-        while True:
-            rng = np.random.default_rng((self.recipe.seed, number))
-            yield collate([self._crop(rng) for _ in range(self.recipe.batch)])
-            number += stride
-
-    def _crop(self, rng: np.random.Generator) -> Crop:
+    def __getitem__(self, number: int) -> Example:
+        rng = np.random.default_rng((self.recipe.seed, number))
         names = list(self.recipe.mixture)
         share = np.array([self.recipe.mixture[name] for name in names])
         while True:  # a few pairs hold no motion inside any crop: draw another
@@ -72,9 +101,31 @@ class Mixture(IterableDataset[Batch]):
             weight = dataset.motions[group].clip(max=LARGEST_WEIGHT).astype(np.float64)
             sample = dataset.read(int(rng.choice(group, p=weight / weight.sum())))
             try:
-                return make_crop(sample, self.size, rng, identity=name == "identity")
+                crop = make_crop(sample, self.size, rng, identity=name == "identity")
             except ValueError:
                 continue
+            return Example(number, pair_name(sample), crop)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The sample numbers of each micro-batch that one of several processes takes, in order.
+
+    Attributes:
+        start, end: sample numbers, from the first up to before the last.
+        micro: samples of a micro-batch.
+        process, processes: this one, of how many.
+    """
+
+    start: int
+    end: int
+    micro: int
+    process: int = 0
+    processes: int = 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(self.start + self.process * self.micro, self.end, self.processes * self.micro):
+            yield list(range(first, first + self.micro))
 
 
 def stored_kind(name: str) -> str:
@@ -82,30 +133,49 @@ def stored_kind(name: str) -> str:
     return "video" if name == "identity" else name
 
 
-def batches(folder: Path, recipe: Recipe, size: int, start: int) -> Iterator[Batch]:
-    """Stream batches of ``size`` crops through ``recipe.workers`` processes."""
-    mixture = Mixture(folder, recipe, size, start)
-    if recipe.workers == 0:
-        return iter(mixture)
-    # Spawned, not forked: OpenCV's threads do not survive a fork.
+def pair_name(sample: Sample) -> str:
+    """Kind, clip and frames of a stored pair, for people."""
+    meta = sample.meta
+    return f"{meta['kind']} {meta['clip']} {'-'.join(str(frame) for frame in meta['frames'])}"
+
+
+def stack(examples: list[Example]) -> Batch:
+    """Examples of one size as a batch."""
+    drags, labels = collate([example.crop for example in examples])
+    return Batch(drags, labels, [e.number for e in examples], [e.pair for e in examples])
+
+
+def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batch]:
+    """Stream micro-batches of ``size`` crops through ``recipe.workers`` processes."""
+    workers = recipe.workers
     return iter(
         DataLoader(
-            mixture,
-            batch_size=None,
-            num_workers=recipe.workers,
-            prefetch_factor=4,
-            multiprocessing_context="spawn",
+            Mixture(data, recipe, size),
+            batch_sampler=share,  # type: ignore[arg-type]  # any iterable of lists will do
+            collate_fn=stack,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+            # Spawned, not forked: OpenCV's threads do not survive a fork.
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_one_thread,
+            pin_memory=False,
         )
     )
 
 
-def validation_batches(folder: Path, size: int, count: int, batch: int) -> list[Batch]:
+def validation_batches(data: str, size: int, count: int, micro: int) -> list[Batch]:
     """The same ``count`` dev crops every time, spread over the dev split."""
-    dataset = open_shards(folder, "dev", ["video"])
-    crops = []
+    dataset = open_shards(data, "dev", ["video"])
+    examples = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
+        sample = dataset.read(int(i))
         try:
-            crops.append(fixed_crop(dataset.read(int(i)), size))
+            examples.append(Example(int(i), pair_name(sample), fixed_crop(sample, size)))
         except ValueError:  # a drag longer than the crop
             continue
-    return [collate(crops[i : i + batch]) for i in range(0, len(crops), batch)]
+    return [stack(examples[i : i + micro]) for i in range(0, len(examples), micro)]
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

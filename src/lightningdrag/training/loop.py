@@ -1,115 +1,117 @@
-"""The training loop of the built-in model: stoppable at any moment, resumable, warmed down at its end."""
+"""The training loop: any task, one process or many, stoppable at any moment, continued exactly."""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, ProjectConfiguration, gather_object
+from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from lightningdrag.checkpoints.builtin import load_weights, save_builtin
-from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
-from lightningdrag.models.builtin.model import PRIOR_SIGMA, BuiltinModel, motion_prior
-from lightningdrag.models.builtin.network import NOISE_CHANNELS, BuiltinNetwork
-from lightningdrag.training.loader import Batch, batches, validation_batches
-from lightningdrag.training.losses import Labels, to_device, total_loss
-from lightningdrag.training.recipe import Recipe
+from lightningdrag.files import write_atomically
+from lightningdrag.training.checkpoints import list_checkpoints, save_checkpoint
+from lightningdrag.training.loader import Batch, Share, batches, validation_batches
+from lightningdrag.training.log import Report, RunLog, peak_memory
+from lightningdrag.training.recipe import Recipe, RecipeError
+from lightningdrag.training.task import Task
 from lightningdrag.training.validate import validate
 
-VALIDATION_CROPS = 192
-STATE_FILE = "state.pt"
-WEIGHTS_FILE = "builtin.safetensors"
-LOG_FILE = "log.jsonl"
+DIVERGED_FILE = "diverged.json"
+RECIPE_FILE = "recipe.json"
+SETTLED = 50
+"""Steps after which the running mean of the loss is taken for what is usual."""
 
 
 class Diverged(RuntimeError):
-    """The loss is no finite number."""
+    """The loss or its gradient is no finite number, or the loss has exploded."""
 
 
 class Trainer:
-    """One run in one folder.
+    """One run in one folder. How many processes and of what kind, accelerate knows from its launcher.
 
     Args:
-        recipe: see :class:`Recipe`.
-        data: a prepared dataset.
-        out: the run's folder; holds the log, the state to resume from, the averaged weights, pictures.
-        report: called with each log record.
+        task: what is trained, with its recipe.
+        data: a prepared dataset's folder.
+        out: the run's folder; holds recipe, log, checkpoints, the averaged weights, pictures.
+        report: called with each log record, in the main process.
+
+    Raises:
+        RecipeError: the batch does not divide among the processes.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        data: Path,
-        out: Path,
-        report: Callable[[dict[str, Any]], None] = print,
-    ) -> None:
-        self.recipe, self.data, self.out, self.report = recipe, data, out, report
+    def __init__(self, task: Task, data: str | Path, out: Path, report: Report = print) -> None:
+        recipe = self.recipe = task.recipe
+        self.task, self.data, self.out = task, str(data), out
         out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(recipe.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = BuiltinNetwork()
-        if recipe.init:
-            load_weights(network, Path(recipe.init))
-        self.network = network.to(self.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, recipe.weight_decay),
-            lr=recipe.learning_rate,
-            betas=(0.9, 0.99),
-            fused=True,
+        self.accelerator = Accelerator(
+            mixed_precision=recipe.precision,
+            dynamo_backend="inductor" if recipe.compile else None,
+            log_with=list(recipe.trackers) or None,
+            project_config=ProjectConfiguration(str(out), logging_dir=str(out / "tensorboard")),
         )
-        self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.step, self.seconds = 0, 0.0
-        self.stopping = False
+        self.micro = micro_batch(recipe, self.accelerator.num_processes)
+        self.accelerator.gradient_accumulation_steps = recipe.batch // (
+            self.micro * self.accelerator.num_processes
+        )
+        groups = parameter_groups(task, recipe.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.average = None
+        if recipe.ema:
+            if self.accelerator.distributed_type == DistributedType.FSDP:
+                raise RecipeError("recipe key 'ema' must be 0 with FSDP: an average of shards is not kept")
+            self.average = EMAModel(self.trained, decay=recipe.ema, foreach=True)
+            self.accelerator.register_for_checkpointing(self.average)
+        self.accelerator.register_for_checkpointing(self)
+        self.log = RunLog(self.accelerator, out, report)
+        self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
+        self.stopping = self._asked_to_stop = False
 
     # What a run leaves behind
 
+    def state_dict(self) -> dict[str, Any]:
+        """What accelerate keeps of the loop itself."""
+        return {"step": self.step, "seconds": self.seconds, "usual_loss": self.usual_loss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.step, self.seconds, self.usual_loss = state["step"], state["seconds"], state["usual_loss"]
+
     def resume(self) -> bool:
-        """Continue from the folder's state; False if it has none."""
-        path = self.out / STATE_FILE
-        if not path.exists():
+        """Continue from the folder's last checkpoint; False if it has none."""
+        found = list_checkpoints(self.out)
+        if not found:
             return False
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.accelerator.load_state(str(found[-1]))
+        if self.average is not None:
+            self.average.to(self.accelerator.device)
+        self.log.rewind(self.step)
         return True
 
     def save(self) -> None:
-        """Write the state and the averaged weights, each beside and then renamed."""
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        partial = self.out / (STATE_FILE + ".partial")
-        torch.save(state, partial)
-        partial.replace(self.out / STATE_FILE)
+        """Write a checkpoint and the weights that users load, each beside and then renamed."""
+        save_checkpoint(self.accelerator, self.out, self.step, self.recipe.keep)
         # The name is enough: a whole path would tell whoever gets the weights about this machine.
         recipe = {**asdict(self.recipe), "init": Path(self.recipe.init).name}
-        facts = {"step": self.step, "recipe": json.dumps(recipe)}
-        save_builtin(self.average, self.out / WEIGHTS_FILE, facts)
-
-    def log(self, **record: Any) -> None:
-        record = {"step": self.step, "seconds": round(self.seconds, 1), **record}
-        with (self.out / LOG_FILE).open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        self.report(record)
+        with self._averaged():
+            weights = self.accelerator.get_state_dict(self.model)
+            if self.accelerator.is_main_process:
+                facts = {"step": self.step, "recipe": json.dumps(recipe)}
+                plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
+                self.task.save_weights(plain, self.out / self.task.weights_file, facts)
 
     # The run
 
@@ -119,133 +121,184 @@ class Trainer:
         return min(1.0, max(self.step / self.recipe.steps, by_time))
 
     def run(self) -> None:
-        """Train to the end of the schedule, or until SIGTERM or SIGINT; save either way."""
-        previous = {s: signal.signal(s, self._stop) for s in (signal.SIGTERM, signal.SIGINT)}
-        dev = validation_batches(self.data, self.recipe.size, VALIDATION_CROPS, self.recipe.batch)
-        try:
-            self._train(dev)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        self.save()
-        self.log(**self.validate(dev))
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping = True
-
-    def _train(self, dev: list[Batch]) -> None:
-        stream, large = self._stream()
-        saved = clock = time.monotonic()
-        while self.progress() < 1 and not self.stopping:
-            if not large and self.progress() >= self.recipe.large_from:
-                stream, large = self._stream()
-            batch, labels = next(stream)
-            terms = self.train_step(batch, labels)
-            now = time.monotonic()
-            self.seconds, clock = self.seconds + now - clock, now
-            self.step += 1
-            if self.step % self.recipe.log_every == 0:
-                rate = self.recipe.batch * self.step / self.seconds
-                self.log(rate=round(rate, 1), **{name: round(value, 5) for name, value in terms.items()})
-            if self.step % self.recipe.validate_every == 0:
-                self.log(**self.validate(dev))
-                clock = time.monotonic()
-            if now - saved > 60 * self.recipe.checkpoint_minutes:
-                self.save()
-                saved = now
-
-    def _stream(self) -> tuple[Iterator[Batch], bool]:
-        large = self.progress() >= self.recipe.large_from
-        size = self.recipe.large_size if large else self.recipe.size
-        return batches(self.data, self.recipe, size, self.step), large
-
-    def train_step(self, batch: DragBatch, labels: Labels) -> dict[str, float]:
-        """One optimiser step; returns the loss terms.
+        """Train to the end of the schedule, or until SIGTERM or SIGINT; save either way.
 
         Raises:
-            Diverged: the loss is not finite; the state on disk stays as it was.
+            Diverged: what is on disk stays as it was, beside ``diverged.json``, which names the samples.
         """
+        if self.accelerator.is_main_process:
+            text = json.dumps(asdict(self.recipe), indent=1, ensure_ascii=False)
+            write_atomically(self.out / RECIPE_FILE, text.encode())
+        dev = []
+        if self.recipe.validate_every:
+            size, count = self.recipe.size, self.recipe.validation_crops
+            dev = validation_batches(self.data, size, count, self.micro)
+        with self._stoppable():
+            self._train(dev)
+        self.save()
+        if dev:
+            self._validate(dev)
+        self.accelerator.end_training()
+
+    def _train(self, dev: list[Batch]) -> None:
         recipe = self.recipe
-        batch, labels = to_device(batch, self.device), to_device(labels, self.device)
-        rate = learning_rate(recipe, self.step, self.progress())
+        stream, large = self._stream()
+        saved, logged, since = self.seconds, self.step, self.seconds
+        while self.progress() < 1 and not self.stopping:
+            if not large and self._is_large():
+                stream, large = self._stream()
+            terms = self._step(stream)
+            if self.step % recipe.log_every == 0:
+                rate = recipe.batch * (self.step - logged) / max(self.seconds - since, 1e-9)
+                self._record(rate=round(rate, 2), memory_gb=round(peak_memory(), 2), **terms)
+                logged, since = self.step, self.seconds
+            if recipe.validate_every and self.step % recipe.validate_every == 0:
+                self._validate(dev)
+            if self.seconds - saved > 60 * recipe.checkpoint_minutes:
+                self.save()
+                saved = self.seconds
+
+    def _step(self, stream: Iterator[Batch]) -> dict[str, float]:
+        """One optimiser step; returns the means of the loss and its terms over all its samples."""
+        begun = time.monotonic()
+        rate = learning_rate(self.recipe, self.step, self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16):
-            loss, terms = self.loss(batch, labels)
-        if not math.isfinite(float(loss.detach())):
-            raise Diverged(f"the loss is {float(loss.detach())} at step {self.step}: {terms}")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
-        self.optimizer.step()
-        decay = min(recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-        return {"loss": float(loss.detach()), **terms}
+        seen: list[Batch] = []
+        losses: list[dict[str, Tensor]] = []
+        norm = torch.zeros(())
+        for _ in range(self.accelerator.gradient_accumulation_steps):
+            batch = next(stream).to(self.accelerator.device)
+            with self.accelerator.accumulate(self.model):
+                loss = self.model(batch)
+                self.accelerator.backward(loss["loss"])
+                seen.append(batch)
+                losses.append({name: value.detach() for name, value in loss.items()})
+                if self.accelerator.sync_gradients:
+                    norm = self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
+                    terms = self._agree(losses, begun)
+                    self._check(terms["loss"], float(norm), seen)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.step(self.trained)
+        self.step += 1
+        decay = min(0.98, self.step / (self.step + 1))
+        self.usual_loss = decay * self.usual_loss + (1 - decay) * abs(terms["loss"])
+        return {**{name: round(value, 6) for name, value in terms.items()}, "gradient": round(float(norm), 4)}
 
-    def loss(self, batch: DragBatch, labels: Labels) -> tuple[Tensor, dict[str, float]]:
-        """Denoise a motion from a random noise level, render it, and compare with the truth."""
-        count = len(batch.source)
-        hide = self._uniform(count) < self.recipe.point_dropout
-        shown = DragBatch(
-            batch.source,
-            batch.mask,
-            batch.handles,
-            batch.targets,
-            batch.valid * ~hide[:, None],
-            batch.anchors,
+    def _agree(self, losses: list[dict[str, Tensor]], begun: float) -> dict[str, float]:
+        """Mean terms over all processes, which also agree on the time and on whether to stop."""
+        means = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
+        clock = [self.seconds + time.monotonic() - begun, float(self._asked_to_stop)]
+        values = torch.cat((torch.stack(list(means.values())).float().cpu(), torch.tensor(clock)))
+        *agreed, seconds, stop = self.accelerator.reduce(values.to(self.accelerator.device), "mean").tolist()
+        self.seconds, self.stopping = seconds, stop > 0
+        return dict(zip(means, agreed, strict=True))
+
+    def _check(self, loss: float, norm: float, seen: list[Batch]) -> None:
+        limit = self.recipe.explode * self.usual_loss if self.step > SETTLED else math.inf
+        if math.isfinite(loss) and math.isfinite(norm) and abs(loss) <= limit:
+            return
+        pairs = gather_object([pair for batch in seen for pair in batch.pairs])
+        numbers = gather_object([number for batch in seen for number in batch.numbers])
+        if self.accelerator.is_main_process:
+            record = {"step": self.step, "loss": str(loss), "gradient": str(norm)}
+            samples = [{"number": n, "pair": p} for n, p in zip(numbers, pairs, strict=True)]
+            text = json.dumps({**record, "samples": samples}, indent=1, ensure_ascii=False)
+            write_atomically(self.out / DIVERGED_FILE, text.encode())
+        raise Diverged(
+            f"the loss is {loss:.4g} and its gradient {norm:.4g} at step {self.step} (usual: a loss of "
+            f"{self.usual_loss:.4g}); the batch's samples are in {self.out / DIVERGED_FILE}"
         )
-        evidence = gather_evidence(shown)
-        t = torch.where(self._uniform(count) < self.recipe.start_share, 1.0, self._uniform(count))
-        level = t[:, None, None, None]
-        clean = clean_motion(batch, labels, evidence.length)
-        temperature = self._uniform(count)[:, None, None, None]
-        prior = motion_prior(evidence)
-        start = prior + PRIOR_SIGMA * temperature * self._normal(*prior.shape)
-        state = torch.lerp(clean, start, level)
-        appearance = self.network.appearance(batch.source)
-        motion = self.network.motion(state, t, shown, evidence, appearance)
-        noise = self._normal(count, NOISE_CHANNELS, *evidence.mask.shape[-2:])
-        rendering = self.network.renderer(motion.detach(), shown, evidence, appearance, noise)
-        return total_loss(self.recipe, motion, rendering, batch.source, batch.mask, evidence, labels)
 
-    def validate(self, dev: list[Batch]) -> dict[str, float]:
-        model = BuiltinModel(copy.deepcopy(self.average), torch.bfloat16)
-        scores = validate(model, dev, self.out / f"dev-{self.step:06d}.png")
-        return {f"dev_{name}": round(value, 3) for name, value in scores.items()}
+    def _validate(self, dev: list[Batch]) -> None:
+        self.model.eval()
+        with self._averaged(), torch.inference_mode():
+            on_device = (batch.to(self.accelerator.device) for batch in dev)
+            scores, picture = validate(lambda batch: self.model(batch, sample=True), on_device)
+        self.model.train()
+        self._record(**{f"dev_{name}": round(value, 3) for name, value in scores.items()})
+        if self.accelerator.is_main_process:
+            picture.save(self.out / f"dev-{self.step:06d}.png")
+            self.log.show(picture, self.step)
 
-    def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator).to(self.device)
+    def _record(self, **values: float) -> None:
+        progress = round(self.progress(), 4)
+        self.log.write({"step": self.step, "seconds": round(self.seconds, 1), "progress": progress, **values})
 
-    def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator).to(self.device)
+    def _is_large(self) -> bool:
+        return bool(self.recipe.large_size) and self.progress() >= self.recipe.large_from
+
+    def _stream(self) -> tuple[Iterator[Batch], bool]:
+        """Micro-batches from where the run is, and whether they are large."""
+        recipe, large = self.recipe, self._is_large()
+        share = Share(
+            self.step * recipe.batch,
+            recipe.steps * recipe.batch,
+            self.micro,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        return batches(self.data, recipe, recipe.large_size if large else recipe.size, share), large
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the place of the present ones."""
+        if self.average is None:
+            yield
+            return
+        self.average.store(self.trained)
+        self.average.copy_to(self.trained)
+        try:
+            yield
+        finally:
+            self.average.restore(self.trained)
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask the run to stop behind its step; Ray's workers are told otherwise."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._asked_to_stop = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def clean_motion(batch: DragBatch, labels: Labels, length: Tensor) -> Tensor:
-    """The true motion as a generated state at 1/8; unknown cells take their neighbours' mean.
+def micro_batch(recipe: Recipe, processes: int) -> int:
+    """Samples that a process takes at once.
 
-    Returns ``(B, 3, H/8, W/8)``: displacement / L and visibility in [-1, 1].
+    Raises:
+        RecipeError: the batch does not divide.
     """
-    pool = torch.nn.functional.avg_pool2d
-    known = pool(labels.visible, 4)
-    field = pool(labels.displacement * labels.visible, 4)
-    wide, wide_known = pool(field, 5, 1, 2), pool(known, 5, 1, 2)
-    field = torch.where(known > 0.2, field / known.clamp_min(1e-3), wide / wide_known.clamp_min(1e-3))
-    hidden = pool(labels.hidden, 4)
-    visible = (known - hidden) / (known + hidden).clamp_min(1e-3)
-    visible = torch.where(known + hidden > 0.2, visible, torch.zeros_like(visible))
-    return torch.cat((field / length * pool(batch.mask, 8), visible), 1)
+    micro = recipe.micro_batch or max(1, recipe.batch // processes)
+    if recipe.batch % (micro * processes):
+        raise RecipeError(
+            f"a batch of {recipe.batch} does not divide into micro-batches of {micro} on {processes} processes"
+        )
+    return micro
 
 
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
-    """Linear warm-up, a plateau, and from 60 % of the run a cosine down to 1 %."""
+    """Linear warm-up, a plateau, and with "cosine" from 60 % of the run a cosine down to 1 %."""
     warm = min(1.0, (step + 1) / recipe.warmup)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate * warm
     down = max(0.0, (progress - 0.6) / 0.4)
     return recipe.learning_rate * warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * down)))
 
 
 def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and kernels; leave norms and biases alone."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1]
+    vectors = [p for p in trained if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,20 +1,23 @@
-"""A training recipe: one dataclass, overridden by a short YAML file and by ``key=value`` words."""
+"""A training recipe: one dataclass for each model, overridden by a short YAML file and by ``key=value``."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 
 class RecipeError(ValueError):
-    """A recipe that names an unknown key or gives one a value of the wrong kind."""
+    """A recipe that names an unknown key or gives one a value of the wrong kind or out of its range."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the built-in model is trained. The default of each field stands beside its reason."""
+    """What the trainer and the loader are told, whatever the model is."""
+
+    model: str = ""
+    """What is trained: one of :data:`RECIPES`."""
 
     # Stretch of compute
     steps: int = 8000
@@ -22,23 +25,37 @@ class Recipe:
     minutes: float = 0.0
     """Wall-clock bound (0 = none): the schedule follows whichever of the two is further on."""
     size: int = 128
-    """Side of the training crops in pixels, a multiple of 32."""
-    large_size: int = 192
-    """Side of the crops in the last part of the run."""
+    """Side of the training crops in pixels, a multiple of ``multiple``."""
+    large_size: int = 0
+    """Side of the crops in the last part of the run; 0 = the same throughout."""
     large_from: float = 0.7
     """Where that part begins, as a fraction of the run."""
     batch: int = 16
+    """Samples of one optimiser step, over all processes."""
+    micro_batch: int = 0
+    """Samples that a process takes at once; gradients accumulate up to ``batch``. 0 = its whole share."""
     seed: int = 0
     init: str = ""
-    """Weights to start from (a built-in model's safetensors); empty = from scratch."""
+    """Weights to start from; empty = as the model's recipe says."""
 
     # Optimiser
     learning_rate: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Behind the warm-up: a plateau and from 60 % of the run a cosine down to 1 %; or the plateau alone."""
     weight_decay: float = 0.01
     warmup: int = 200
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.999
+    """Decay of the averaged weights, which are what is validated and kept; 0 = no average."""
+    explode: float = 30.0
+    """The run stops when the loss is this many times its running mean."""
+
+    # Machine
+    precision: Literal["bf16", "no"] = "bf16"
+    gradient_checkpointing: bool = False
+    """Keep less for the backward pass and compute it again, where the model can."""
+    compile: bool = False
 
     # Data
     mixture: dict[str, float] = field(
@@ -46,53 +63,156 @@ class Recipe:
     )
     """Share of each kind of pair. "identity" pins every point of a video frame: nothing may change."""
     licences: tuple[str, ...] = ()
-    """Licences to learn from, by how they begin; empty = all. The weights' licence follows from it."""
+    """Licences to learn from; empty = all. The weights' licence follows from it."""
     workers: int = 1
-
-    # Objective
+    """Processes that decode and crop, for each process that trains."""
     point_dropout: float = 0.1
     """Share of samples whose points are hidden, for guidance above 1."""
+
+    # Logging
+    log_every: int = 20
+    validate_every: int = 500
+    """Steps between pictures and dev metrics; 0 = never, and no dev split is needed."""
+    validation_crops: int = 192
+    checkpoint_minutes: float = 3.0
+    keep: int = 2
+    """Checkpoints that are kept, the last ones."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Beside log.jsonl: "tensorboard", "wandb", or none."""
+
+    multiple: ClassVar[int] = 32
+    """Crop sizes that the model takes are multiples of this."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "size", "batch", "warmup", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"recipe key {name!r} is {getattr(self, name)}; it must be at least 1")
+        for name in ("size", "large_size"):
+            if getattr(self, name) % self.multiple:
+                raise RecipeError(
+                    f"recipe key {name!r} is {getattr(self, name)}; it must be a multiple of {self.multiple}"
+                )
+        for name in self.trackers:
+            if name not in ("tensorboard", "wandb"):
+                raise RecipeError(f"recipe key 'trackers' names {name!r}; known: 'tensorboard', 'wandb'")
+
+
+@dataclass(frozen=True)
+class BuiltinRecipe(Recipe):
+    """How the built-in model is trained. ``init``: a weight file of its kind; empty = from scratch."""
+
+    model: str = "builtin"
+    large_size: int = 192
     start_share: float = 0.75
     """Share of samples at t = 1, where the first and most visible step is taken."""
     displacement: float = 1.0
+    """From here on: weights of the loss terms."""
     visibility: float = 0.2
     photometric: float = 1.0
     colour: float = 1.0
     picture: float = 2.0
 
-    # Logging
-    log_every: int = 20
-    validate_every: int = 500
-    checkpoint_minutes: float = 3.0
+
+@dataclass(frozen=True)
+class SD15Recipe(Recipe):
+    """How the SD 1.5 model is trained (LightningDrag, arXiv 2405.13722).
+
+    The appearance encoder, the point embedding and its projections learn; denoiser, IP-Adapter, VAE and
+    text encoder stay as they are. ``init``: a saved pipeline's folder to go on from; empty = the base
+    below, with an appearance encoder that starts as a copy of its denoiser.
+    """
+
+    model: str = "sd15"
+    size: int = 512
+    batch: int = 256
+    micro_batch: int = 4
+    learning_rate: float = 5e-5
+    ema: float = 0.0
+    gradient_checkpointing: bool = True
+    base: str = "Lykon/dreamshaper-8-inpainting"
+    """An SD 1.5 inpainting checkpoint: a folder or a hub id, like the next two."""
+    vae: str = "stabilityai/sd-vae-ft-mse"
+    ip_adapter: str = "h94/IP-Adapter"
+    preview_steps: int = 8
+    """Sampling steps for pictures and dev metrics; a full 25 would cost more than they tell."""
+    validate_every: int = 2000
+    validation_crops: int = 16
+    checkpoint_minutes: float = 30.0
+
+    multiple: ClassVar[int] = 64
+
+
+@dataclass(frozen=True)
+class LCMRecipe(SD15Recipe):
+    """How a trained SD 1.5 model is distilled to a few steps: LCM-LoRA (arXiv 2311.05556).
+
+    ``init``: the teacher, a saved pipeline's folder; it must be given.
+    """
+
+    model: str = "lcm"
+    learning_rate: float = 1e-4
+    batch: int = 32
+    micro_batch: int = 2
+    steps: int = 2000
+    rank: int = 64
+    """Of the LoRA."""
+    ddim_steps: int = 50
+    """Timesteps of the teacher's solver; a student's step spans one of its intervals."""
+    guidance: tuple[float, float] = (2.0, 5.0)
+    """The teacher's point guidance is drawn from this range and distilled into the student."""
+    preview_steps: int = 4
+
+
+RECIPES: dict[str, type[Recipe]] = {"builtin": BuiltinRecipe, "sd15": SD15Recipe, "lcm": LCMRecipe}
+"""The recipe of each model that can be trained; the YAML's ``model`` chooses, "builtin" if it is silent."""
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a YAML file of fields of :class:`Recipe`, then apply ``key=value`` overrides.
+    """Read a YAML file of fields of a recipe, then apply ``key=value`` overrides.
 
     Raises:
-        RecipeError: for an unknown key (with the nearest one) or a value of the wrong kind.
+        RecipeError: for an unknown key or model (with the nearest one), or a value of the wrong kind.
+        OSError: the file cannot be read.
     """
     import yaml
 
-    given = yaml.safe_load(Path(path).read_text()) or {}
-    if not isinstance(given, dict):
-        raise RecipeError(f"{path} holds a {type(given).__name__}; a recipe is a mapping of keys to values")
-    for word in overrides or []:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise RecipeError(f"override {word!r} has no '='; write key=value")
-        given[key] = yaml.safe_load(value)
-    return replace(Recipe(), **{key: checked(key, value) for key, value in given.items()})
+    try:
+        given = yaml.safe_load(Path(path).read_text()) or {}
+        if not isinstance(given, dict):
+            raise RecipeError(f"{path} holds a {type(given).__name__}; a recipe maps keys to values")
+        for word in overrides or []:
+            key, equals, value = word.partition("=")
+            if not equals:
+                raise RecipeError(f"override {word!r} has no '='; write key=value")
+            given[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} or an override is not YAML: {error}") from None
+    return make_recipe(given)
 
 
-def checked(key: str, value: Any) -> Any:
+def make_recipe(given: dict[str, Any]) -> Recipe:
+    """A recipe from its fields by name; see :func:`load_recipe`."""
+    model = given.get("model", "builtin")
+    if model not in RECIPES:
+        raise RecipeError(
+            f"unknown model {model!r}{_nearest(str(model), RECIPES)}; known: {', '.join(RECIPES)}"
+        )
+    kind = RECIPES[model]
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)]
+    for key in given:
+        if key not in names:
+            raise RecipeError(f"unknown key {key!r} in a recipe for {model}{_nearest(str(key), names)}")
+    return kind(**{key: _checked(key, value, hints[key]) for key, value in given.items()})
+
+
+def _checked(key: str, value: Any, hint: Any) -> Any:
     """Convert one value to its field's kind, or say what is wrong."""
-    defaults = {f.name: getattr(Recipe(), f.name) for f in fields(Recipe)}
-    if key not in defaults:
-        nearest = difflib.get_close_matches(key, defaults, 1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise RecipeError(f"unknown recipe key {key!r}{hint}")
-    kind = type(defaults[key])
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise RecipeError(f"recipe key {key!r} is {value!r}; it takes one of {', '.join(get_args(hint))}")
+        return value
+    kind = get_origin(hint) or hint
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is tuple and isinstance(value, list):
@@ -102,3 +222,8 @@ def checked(key: str, value: Any) -> Any:
             f"recipe key {key!r} is {value!r}, a {type(value).__name__}; it takes a {kind.__name__}"
         )
     return value
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 from lightningdrag.drag import Drag
 from lightningdrag.draw import draw_drags, side_by_side
 from lightningdrag.models.builtin.evidence import DragBatch
-from lightningdrag.models.builtin.model import BuiltinModel
-from lightningdrag.training.losses import Labels, to_device
+from lightningdrag.training.loader import Batch
 from lightningdrag.warp import drag_displacement, sample
 
 GRID_ROWS = 24
@@ -25,44 +24,29 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return -10 * torch.log10(error / 4 + 1e-10)
 
 
-@torch.inference_mode()
 def validate(
-    model: BuiltinModel, batches: list[tuple[DragBatch, Labels]], picture: Path | None
-) -> dict[str, float]:
-    """Mean PSNR of the analytic warp and of the model's result and its bare warp, in dB.
+    edit: Callable[[Batch], dict[str, Tensor]], batches: Iterable[Batch]
+) -> tuple[dict[str, float], Image.Image]:
+    """Mean PSNR in the mask, in dB, of the analytic warp and of each result that ``edit`` gives by name.
 
-    Args:
-        picture: where to write rows of source with drags, analytic warp, result, truth; None for no picture.
+    Returns:
+        The scores, and rows of source with drags, analytic warp, result, truth.
     """
-    generator = torch.Generator().manual_seed(0)
-    scores: dict[str, list[Tensor]] = {"warp": [], "model": [], "model_warp": []}
+    scores: dict[str, list[Tensor]] = {}
     rows: list[Image.Image] = []
-    for batch, labels in batches:
-        batch, labels = to_device(batch, model.device), to_device(labels, model.device)
+    for batch in batches:
+        drags, truth = batch.drags, batch.labels.image
         field = drag_displacement(
-            batch.handles, batch.targets, batch.anchors, batch.mask, weights=batch.valid
+            drags.handles, drags.targets, drags.anchors, drags.mask, weights=drags.valid
         )
-        warp = sample(batch.source, field)
-        with model.autocast():
-            appearance = model.network.appearance(batch.source)
-        rendering = model.sample(
-            batch,
-            appearance,
-            generator,
-            weights=[1.0] * model.default_steps,
-            temperature=torch.full((len(batch.source), 1, 1, 1), model.default_temperature),
-        )
-        inside = batch.mask
-        result = torch.lerp(batch.source, rendering.compose(batch.source), inside)
-        moved = sample(batch.source, rendering.displacement)
-        for name, image in (("warp", warp), ("model", result), ("model_warp", moved)):
-            scores[name].append(psnr(image, labels.image, inside))
-        if picture is not None:
-            rows += [picture_row(batch, warp, result, labels.image, i) for i in range(len(result))]
-    if picture is not None:
-        chosen = np.linspace(0, len(rows) - 1, min(GRID_ROWS, len(rows))).astype(int)
-        save_grid([rows[i] for i in chosen], picture)
-    return {name: float(torch.cat(values).mean()) for name, values in scores.items()}
+        images = {"warp": sample(drags.source, field), **edit(batch)}
+        for name, image in images.items():
+            scores.setdefault(name, []).append(psnr(image, truth, drags.mask))
+        rows += [picture_row(drags, images["warp"], images["model"], truth, i) for i in range(len(truth))]
+    chosen = np.linspace(0, len(rows) - 1, min(GRID_ROWS, len(rows))).astype(int)
+    return {name: float(torch.cat(values).mean()) for name, values in scores.items()}, picture_grid(
+        [rows[i] for i in chosen]
+    )
 
 
 def picture_row(batch: DragBatch, warp: Tensor, result: Tensor, truth: Tensor, i: int) -> Image.Image:
@@ -83,11 +67,11 @@ def to_image(x: Tensor) -> Image.Image:
     return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
 
 
-def save_grid(rows: list[Image.Image], path: Path, columns: int = 3) -> None:
+def picture_grid(rows: list[Image.Image], columns: int = 3) -> Image.Image:
     """Rows of pictures, several side by side."""
     width, height = rows[0].size
     lines = -(-len(rows) // columns)
     grid = Image.new("RGB", ((width + 8) * columns, (height + 4) * lines), "white")
     for i, row in enumerate(rows):
         grid.paste(row, ((i % columns) * (width + 8), (i // columns) * (height + 4)))
-    grid.save(path)
+    return grid

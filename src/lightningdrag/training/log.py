@@ -1,0 +1,75 @@
+"""What a run tells while it runs: log.jsonl, TensorBoard or W&B, pictures, and whoever listens."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from lightningdrag.files import write_atomically
+
+LOG_FILE = "log.jsonl"
+Record = dict[str, Any]
+Report = Callable[[Record], None]
+
+
+class RunLog:
+    """The main process's log; the other processes' calls do nothing.
+
+    Args:
+        out: the run's folder.
+        report: called with each record.
+    """
+
+    def __init__(self, accelerator: Accelerator, out: Path, report: Report) -> None:
+        self.accelerator, self.report = accelerator, report
+        self.path = out / LOG_FILE
+        accelerator.init_trackers("lightningdrag")
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged behind ``step``: a resumed run comes by again."""
+        if self.accelerator.is_main_process and self.path.exists():
+            kept = [record for record in read_log(self.path) if record["step"] <= step]
+            write_atomically(self.path, "".join(json.dumps(r) + "\n" for r in kept).encode())
+
+    def write(self, record: Record) -> None:
+        """Log a record with its ``step``."""
+        self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=record["step"])
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            self.report(record)
+
+    def show(self, picture: Image.Image, step: int) -> None:
+        """Hand a picture to the trackers."""
+        pixels = np.asarray(picture)[None]
+        for tracker in self.accelerator.trackers:
+            options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"dev": pixels}, step=step, **options)
+
+
+def read_log(path: Path) -> list[Record]:
+    """The records of a log; a last line that a kill cut off is left out."""
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def peak_memory() -> float:
+    """GB that this process has held at most: the GPU's, if there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
