@@ -17,13 +17,20 @@ from lightningdrag import __version__
 from lightningdrag.checkpoints.catalogue import FetchError
 from lightningdrag.commands.console import report_error
 
-VERBS = ("edit", "batch", "models", "prepare", "train", "evaluate")
+VERBS = ("edit", "ui", "batch", "serve", "models", "prepare", "train", "evaluate")
 
 EXTRAS = {
     "av": "train",
     "yaml": "train",
     "accelerate": "sd15",
     "peft": "sd15",
+    "fastapi": "service",
+    "uvicorn": "service",
+    "prometheus_client": "service",
+    "python_multipart": "service",
+    "ray": "ray",
+    "jinja2": "report",
+    "matplotlib": "report",
 }
 """Which extra of the package brings a module that is not in the lean install."""
 
