@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.checkpoints.builtin import load_weights, save_builtin
-from lightningdrag.models.builtin.evidence import gather_evidence
+from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.model import PRIOR_SIGMA, BuiltinModel, motion_prior
-from lightningdrag.models.builtin.network import NOISE_CHANNELS, BuiltinNetwork
+from lightningdrag.models.builtin.network import NOISE_CHANNELS, Appearance, BuiltinNetwork
 from lightningdrag.training.draws import Draws
 from lightningdrag.training.loader import Batch
-from lightningdrag.training.losses import Labels, total_loss
+from lightningdrag.training.losses import (
+    Labels,
+    displacement_errors,
+    motion_terms,
+    rendering_terms,
+    weighted_sum,
+)
 from lightningdrag.training.recipe import BuiltinRecipe
 from lightningdrag.training.task import Task
 from lightningdrag.warp import sample as warped
@@ -39,25 +47,60 @@ class BuiltinTask(Task):
             if recipe.init:
                 load_weights(network, Path(recipe.init))
         self.network = network
+        self.network.renderer.requires_grad_(recipe.learns == "all")
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Start from a random noise level; see :func:`total_loss`."""
-        recipe, source = self.recipe, batch.drags.source
+        """Generate a motion from one state, render it, compare both with the truth."""
+        recipe, source, mask = self.recipe, batch.drags.source, batch.drags.mask
         draws = Draws(recipe.seed, batch.numbers, source.device)
         shown = batch.with_points(draws.uniform() >= recipe.point_dropout)
         evidence = gather_evidence(shown)
-        t = torch.where(draws.uniform() < recipe.start_share, 1.0, draws.uniform())
-        clean = clean_motion(batch.drags.mask, batch.labels, evidence.length)
-        prior = motion_prior(evidence)
-        noise = draws.uniform(1, 1, 1) * draws.normal(*prior.shape[1:])
-        state = torch.lerp(clean, prior + PRIOR_SIGMA * noise, t[:, None, None, None])
         appearance = self.network.appearance(source)
+        state, t = self._states(draws, shown, evidence, appearance, batch.labels)
         motion = self.network.motion(state, t, shown, evidence, appearance)
-        fill = draws.normal(NOISE_CHANNELS, *evidence.mask.shape[-2:])
-        rendering = self.network.renderer(motion.detach(), shown, evidence, appearance, fill)
-        loss, terms = total_loss(recipe, motion, rendering, source, batch.drags.mask, evidence, batch.labels)
-        return {"loss": loss, **{name: loss.new_tensor(value) for name, value in terms.items()}}
+        terms = [motion_terms(motion, mask, evidence, batch.labels)]
+        if recipe.learns == "all":
+            fill = draws.normal(NOISE_CHANNELS, *evidence.mask.shape[-2:])
+            rendering = self.network.renderer(motion.detach(), shown, evidence, appearance, fill)
+            terms.append(rendering_terms(rendering, source, mask, evidence, batch.labels))
+        return weighted_sum(recipe, *terms)
+
+    @torch.no_grad()
+    def _states(
+        self, draws: Draws, shown: DragBatch, evidence: Evidence, appearance: Appearance, labels: Labels
+    ) -> tuple[Tensor, Tensor]:
+        """States to learn from, ``(B, 3, H/8, W/8)``, and their noise levels, ``(B,)``.
+
+        A share starts at the prior itself, as the first candidate does. The others start from that one of
+        several draws of noise which brings the model nearest to the truth (implicit maximum likelihood,
+        Li and Malik 2018, arXiv 1809.09087), so that noise comes to mean one of several motions instead
+        of being averaged away; half of them stand on the way from there to the model's own estimate, which
+        is where a second step begins.
+        """
+        prior = motion_prior(evidence)
+        state, t = prior.clone(), prior.new_ones(len(prior))
+        noisy = (draws.uniform() >= self.recipe.start_share).nonzero()[:, 0]
+        on_the_way, level = draws.uniform() < 0.5, draws.uniform()
+        noise = [draws.normal(*prior.shape[1:]) for _ in range(self.recipe.candidates)]
+        if not len(noisy):
+            return state, t
+        some = partial(take, rows=noisy)
+        inputs = (some(shown), some(evidence), some(appearance))
+        half_mask, length = F.avg_pool2d(shown.mask[noisy], 2), evidence.length[noisy]
+        least = torch.full_like(t[noisy], torch.inf)
+        start = estimate = prior[noisy]
+        for draw in noise:
+            candidate = prior[noisy] + PRIOR_SIGMA * draw[noisy]
+            motion = self.network.motion(candidate, t[noisy], *inputs)
+            error = displacement_errors(motion.displacement * length, some(labels), half_mask, length)
+            better = (error < least)[:, None, None, None]
+            start = torch.where(better, candidate, start)
+            estimate = torch.where(better, motion.state(), estimate)
+            least = torch.minimum(error, least)
+        t[noisy] = torch.where(on_the_way[noisy], level[noisy], t[noisy])
+        state[noisy] = torch.lerp(estimate, start, t[noisy][:, None, None, None])
+        return state, t
 
     def samples(self, batch: Batch) -> dict[str, Tensor]:
         """The likeliest result (``model``), and the source through its motion (``model_warp``)."""
@@ -82,21 +125,10 @@ class BuiltinTask(Task):
         save_builtin(network, path, facts)
 
 
-def clean_motion(mask: Tensor, labels: Labels, length: Tensor) -> Tensor:
-    """The true motion as a generated state at 1/8; unknown cells take their neighbours' mean.
-
-    Args:
-        mask: ``(B, 1, H, W)``.
-        length: ``(B, 1, 1, 1)``, L in pixels.
-
-    Returns:
-        ``(B, 3, H/8, W/8)``: displacement / L and visibility in [-1, 1].
-    """
-    known = F.avg_pool2d(labels.visible, 4)
-    field = F.avg_pool2d(labels.displacement * labels.visible, 4)
-    wide, wide_known = F.avg_pool2d(field, 5, 1, 2), F.avg_pool2d(known, 5, 1, 2)
-    field = torch.where(known > 0.2, field / known.clamp_min(1e-3), wide / wide_known.clamp_min(1e-3))
-    hidden = F.avg_pool2d(labels.hidden, 4)
-    visible = (known - hidden) / (known + hidden).clamp_min(1e-3)
-    visible = torch.where(known + hidden > 0.2, visible, torch.zeros_like(visible))
-    return torch.cat((field / length * F.avg_pool2d(mask, 8), visible), 1)
+def take(item: Any, rows: Tensor) -> Any:
+    """Some samples of a dataclass of tensors."""
+    taken = {
+        name: tuple(x[rows] for x in value) if isinstance(value, tuple) else value[rows]
+        for name, value in vars(item).items()
+    }
+    return type(item)(**taken)

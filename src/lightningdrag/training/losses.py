@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightningdrag.models.builtin.evidence import Evidence
 from lightningdrag.models.builtin.network import Motion, Rendering
-from lightningdrag.training.recipe import Recipe
+from lightningdrag.training.recipe import BuiltinRecipe
 from lightningdrag.warp import sample
 
 SURE = 8.0
@@ -45,19 +45,27 @@ def to_device(item: Any, device: torch.device) -> Any:
     return type(item)(**{name: value.to(device) for name, value in vars(item).items()})
 
 
-def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
-    """Mean of ``(B, C, h, w)`` by weights ``(B, 1, h, w)``, per sample and then over the samples."""
+def masked_means(x: Tensor, weight: Tensor) -> Tensor:
+    """Mean of ``(B, C, h, w)`` by weights ``(B, 1, h, w)`` for each sample, ``(B,)``."""
     total = (x.mean(1, keepdim=True) * weight).sum((1, 2, 3))
-    return (total / (weight.sum((1, 2, 3)) + 1)).mean()
+    return total / (weight.sum((1, 2, 3)) + 1)
 
 
-def displacement_loss(estimate: Tensor, labels: Labels, mask: Tensor, length: Tensor) -> Tensor:
-    """Charbonnier on displacement / (L + 2 px), where the label is trusted.
+def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """:func:`masked_means`, averaged over the samples."""
+    return masked_means(x, weight).mean()
+
+
+def displacement_errors(estimate: Tensor, labels: Labels, mask: Tensor, length: Tensor) -> Tensor:
+    """Charbonnier on displacement / (L + 2 px), where the label is trusted, for each sample.
 
     Args:
         estimate: ``(B, 2, h, w)`` in crop pixels, at 1/2 of the crop or coarser.
         mask: ``(B, 1, H/2, W/2)``.
         length: ``(B, 1, 1, 1)`` L in pixels.
+
+    Returns:
+        ``(B,)``.
     """
     weight = labels.visible * mask
     stride = weight.shape[-1] // estimate.shape[-1]
@@ -69,7 +77,7 @@ def displacement_loss(estimate: Tensor, labels: Labels, mask: Tensor, length: Te
     error = (estimate - truth) / (length + 2)
     # The root over both axes at once keeps the loss isotropic.
     charbonnier = (error.square().sum(1, keepdim=True) + 1e-4).sqrt() - 1e-2
-    return masked_mean(charbonnier, weight)
+    return masked_means(charbonnier, weight)
 
 
 def visibility_loss(logits: Tensor, labels: Labels, mask: Tensor) -> Tensor:
@@ -142,26 +150,35 @@ def with_true_visibility(rendering: Rendering, labels: Labels) -> Rendering:
     return replace(rendering, visibility=torch.where(known != 0, known, rendering.visibility.detach()))
 
 
-def total_loss(
-    recipe: Recipe,
-    motion: Motion,
-    rendering: Rendering,
-    source: Tensor,
-    mask: Tensor,
-    evidence: Evidence,
-    labels: Labels,
-) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum, and its terms for the log."""
+def motion_terms(motion: Motion, mask: Tensor, evidence: Evidence, labels: Labels) -> dict[str, Tensor]:
+    """What the motion generator answers for; ``mask`` is ``(B, 1, H, W)``."""
     half_mask = F.avg_pool2d(mask, LABEL_STRIDE)
-    length = evidence.length
-    terms = {
-        "displacement": displacement_loss(motion.displacement * length, labels, half_mask, length)
-        + displacement_loss(F.avg_pool2d(rendering.displacement, 2), labels, half_mask, length),
-        "visibility": visibility_loss(motion.visibility, labels, half_mask)
-        + visibility_loss(F.avg_pool2d(rendering.visibility, 2), labels, half_mask),
+    estimate = motion.displacement * evidence.length
+    return {
+        "displacement": displacement_errors(estimate, labels, half_mask, evidence.length).mean(),
+        "visibility": visibility_loss(motion.visibility, labels, half_mask),
+    }
+
+
+def rendering_terms(
+    rendering: Rendering, source: Tensor, mask: Tensor, evidence: Evidence, labels: Labels
+) -> dict[str, Tensor]:
+    """What the renderer answers for."""
+    half_mask, half = F.avg_pool2d(mask, LABEL_STRIDE), F.avg_pool2d(rendering.displacement, LABEL_STRIDE)
+    result = with_true_visibility(rendering, labels).compose(source)
+    return {
+        "displacement": displacement_errors(half, labels, half_mask, evidence.length).mean(),
+        "visibility": visibility_loss(F.avg_pool2d(rendering.visibility, 2), labels, half_mask),
         "photometric": photometric_loss(rendering.displacement, source, labels, mask),
         "colour": colour_loss(rendering.colour, labels, mask),
-        "picture": picture_loss(with_true_visibility(rendering, labels).compose(source), labels.image, mask),
+        "picture": picture_loss(result, labels.image, mask),
     }
-    total = torch.stack([getattr(recipe, name) * term for name, term in terms.items()]).sum()
-    return total, {name: float(term.detach()) for name, term in terms.items()}
+
+
+def weighted_sum(recipe: BuiltinRecipe, *groups: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``"loss"``, the sum of all terms by the recipe's weights, and the terms for the log."""
+    terms: dict[str, Tensor] = {}
+    for name, term in (pair for group in groups for pair in group.items()):
+        terms[name] = terms[name] + term if name in terms else term
+    loss = torch.stack([getattr(recipe, name) * term for name, term in terms.items()]).sum()
+    return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}

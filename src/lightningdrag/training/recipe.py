@@ -103,8 +103,12 @@ class BuiltinRecipe(Recipe):
 
     model: str = "builtin"
     large_size: int = 192
-    start_share: float = 0.75
-    """Share of samples at t = 1, where the first and most visible step is taken."""
+    learns: Literal["all", "motion"] = "all"
+    """"motion" leaves the renderer as it is, at half the cost: a motion is the harder thing to learn."""
+    start_share: float = 0.5
+    """Share of samples at the prior without noise, where the first candidate starts."""
+    candidates: int = 3
+    """Draws of noise for each of the other samples; it learns from the one that comes nearest the truth."""
     displacement: float = 1.0
     """From here on: weights of the loss terms."""
     visibility: float = 0.2
