@@ -56,6 +56,7 @@ class Trainer:
         self.task, self.data, self.out = task, str(data), out
         out.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # said so, it takes gloo for several processes
             mixed_precision=recipe.precision,
             dynamo_backend="inductor" if recipe.compile else None,
             log_with=list(recipe.trackers) or None,
@@ -282,7 +283,7 @@ def micro_batch(recipe: Recipe, processes: int) -> int:
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     if recipe.batch % (micro * processes):
         raise RecipeError(
-            f"a batch of {recipe.batch} does not divide into micro-batches of {micro} on {processes} processes"
+            f"a batch of {recipe.batch} does not divide among {processes} processes in micro-batches of {micro}"
         )
     return micro
 
