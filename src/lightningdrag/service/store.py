@@ -1,0 +1,253 @@
+"""Sessions: photos, what was accepted, what jobs left.  Bytes lie in one private folder."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+
+from lightningdrag.photo import Photo, open_photo
+from lightningdrag.service.problems import Problem
+from lightningdrag.service.task import Patch, patched
+
+if TYPE_CHECKING:
+    from lightningdrag.service.jobs import Job
+    from lightningdrag.service.settings import Settings
+
+OPEN_BYTES = 256 * 2**20
+"""Pixels of photos that stay decoded in the server, for the next image that is asked for."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A photo as accepted: its parent with one part changed.
+
+    Attributes:
+        number: 0 is the photo as uploaded.
+        parent: the round it was made from.
+        patch: name of the changed part's file, and its box.
+        request: that made it.
+    """
+
+    number: int
+    parent: int | None = None
+    patch: tuple[str, tuple[int, int, int, int]] | None = None
+    request: dict[str, Any] | None = None
+
+
+@dataclass(eq=False)
+class Session:
+    """One photo of one client.
+
+    Attributes:
+        folder: of its files, the store's own.
+        used: when it was last asked for, on the store's clock.
+        size: bytes of its files.
+    """
+
+    id: str
+    folder: Path
+    width: int
+    height: int
+    warnings: tuple[str, ...]
+    used: float
+    size: int = 0
+    rounds: list[Round] = field(default_factory=lambda: [Round(0)])
+    jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
+
+    @property
+    def busy(self) -> bool:
+        return any(not job.finished for job in self.jobs.values())
+
+    def photo_bytes(self) -> bytes:
+        """The file as uploaded."""
+        return (self.folder / "photo").read_bytes()
+
+    def round(self, number: int) -> Round:
+        """A round by its number.
+
+        Raises:
+            Problem: there is none.
+        """
+        if not 0 <= number < len(self.rounds):
+            raise Problem("not-found", f"no round {number}; there are 0..{len(self.rounds) - 1}")
+        return self.rounds[number]
+
+    def patches(self, number: int) -> tuple[Patch, ...]:
+        """What a round changed since the upload, in order."""
+        changes = []
+        step = self.round(number)
+        while step.parent is not None:
+            assert step.patch is not None
+            name, box = step.patch
+            changes.append(Patch(box, self.load(name)))
+            step = self.rounds[step.parent]
+        return tuple(reversed(changes))
+
+    def load(self, name: str) -> np.ndarray:
+        """An array that the store keeps."""
+        return np.load(self.folder / f"{name}.npy", allow_pickle=False)
+
+
+class Store:
+    """All sessions, bounded in bytes and time. Only :meth:`open` may be called from any thread.
+
+    Args:
+        settings: ``ttl``, ``store_bytes``, ``max_pixels``, ``session_rounds``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int], Photo] = OrderedDict()
+        self._open_lock = threading.Lock()
+        self.folder = Path(tempfile.mkdtemp(prefix="lightningdrag-"))  # for the owner's eyes only
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(session.size for session in self._sessions.values())
+
+    async def add(self, data: bytes, photo: Photo) -> Session:
+        """Keep an uploaded photo.
+
+        Args:
+            data: its file.
+            photo: the same, opened.
+
+        Raises:
+            Problem: there is no room for it.
+            OSError: the disk is full.
+        """
+        identity = secrets.token_urlsafe(16)
+        folder = self.folder / identity
+        session = Session(identity, folder, photo.width, photo.height, photo.warnings, time.monotonic())
+        self._make_room(len(data), None)
+        folder.mkdir(mode=0o700)
+        try:
+            await run_in_threadpool((folder / "photo").write_bytes, data)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        session.size = len(data)
+        self._sessions[identity] = session
+        self._keep_open((identity, 0), photo)
+        return session
+
+    def get(self, identity: str) -> Session:
+        """A session, which is thereby used.
+
+        Raises:
+            Problem: there is none (any more).
+        """
+        session = self._sessions.get(identity)
+        if session is None or self._expired(session):
+            raise Problem(
+                "session-gone", "this session is gone: unused too long, or the server was restarted"
+            )
+        session.used = time.monotonic()
+        self._sessions.move_to_end(identity)
+        return session
+
+    def expires_in(self, session: Session) -> int:
+        return max(0, round(self._settings.ttl - (time.monotonic() - session.used)))
+
+    def remove(self, session: Session) -> None:
+        """Forget a session with its files; its jobs must have ended."""
+        self._sessions.pop(session.id, None)
+        with self._open_lock:
+            for key in [key for key in self._open if key[0] == session.id]:
+                del self._open[key]
+        shutil.rmtree(session.folder, ignore_errors=True)
+
+    def expired(self) -> list[Session]:
+        """Sessions whose time is over and that have nothing to do."""
+        return [each for each in self._sessions.values() if self._expired(each) and not each.busy]
+
+    async def save(self, session: Session, name: str, array: np.ndarray) -> None:
+        """Keep an array under a name.
+
+        Raises:
+            Problem: there is no room for it.
+            OSError: the disk is full.
+        """
+        self._make_room(array.nbytes, session)
+        path = session.folder / f"{name}.npy"
+        try:
+            await run_in_threadpool(np.save, path, array, allow_pickle=False)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        session.size += path.stat().st_size
+
+    def discard(self, session: Session, name: str) -> None:
+        """Forget an array, if it is there."""
+        path = session.folder / f"{name}.npy"
+        if path.exists():
+            session.size -= path.stat().st_size
+            path.unlink()
+
+    async def accept(self, session: Session, job: Job, index: int) -> Round:
+        """Make a candidate a round.
+
+        Raises:
+            Problem: too many rounds, or no room.
+        """
+        if len(session.rounds) > self._settings.session_rounds:
+            raise Problem(
+                "too-large", f"at most {self._settings.session_rounds} rounds are kept in a session"
+            )
+        name = f"round-{secrets.token_hex(8)}"
+        await self.save(session, name, await run_in_threadpool(session.load, job.candidate(index)))
+        accepted = Round(len(session.rounds), job.round, (name, job.box), job.request_record())
+        session.rounds.append(accepted)
+        return accepted
+
+    def open(self, session: Session, number: int) -> Photo:
+        """The photo of a round, decoded."""
+        key = (session.id, number)
+        with self._open_lock:
+            photo = self._open.get(key)
+        if photo is None:
+            base = open_photo(session.photo_bytes(), max_pixels=self._settings.max_pixels)
+            photo = patched(base, session.patches(number))
+            self._keep_open(key, photo)
+        return photo
+
+    def close(self) -> None:
+        """Remove everything."""
+        self._sessions.clear()
+        self._open.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep_open(self, key: tuple[str, int], photo: Photo) -> None:
+        with self._open_lock:
+            self._open[key] = photo
+            while len(self._open) > 1 and sum(p.pixels.nbytes for p in self._open.values()) > OPEN_BYTES:
+                self._open.popitem(last=False)
+
+    def _expired(self, session: Session) -> bool:
+        return time.monotonic() - session.used > self._settings.ttl
+
+    def _make_room(self, size: int, keep: Session | None) -> None:
+        """Forget idle sessions, those unused longest first, until so many bytes more may be kept."""
+        for session in [each for each in self._sessions.values() if each is not keep and not each.busy]:
+            if self.size + size <= self._settings.store_bytes:
+                return
+            self.remove(session)
+            self.evicted += 1
+        if self.size + size > self._settings.store_bytes:
+            raise Problem("storage", "the server has no room for more photos now; try again later")

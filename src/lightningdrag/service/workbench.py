@@ -1,0 +1,129 @@
+"""What does the edits, in a worker: the models, and the photos they looked at last.  Imports torch."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lightningdrag.drag import Drag
+from lightningdrag.editor import DragEditor, EditResult, EditSession
+from lightningdrag.masks import bounding_box
+from lightningdrag.models.protocol import Callback
+from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
+from lightningdrag.service.task import Outcome, Patch, Task
+
+CACHE_BYTES = 512 * 2**20
+"""Pixels of the photos that stay open, with what the models keep of them."""
+
+
+class Workbench:
+    """Does tasks, one at a time.
+
+    Args:
+        models: names, folders or hub ids; "warp", which has no weights, is always there.
+        device, dtype: as ``DragEditor.from_pretrained``.
+
+    Raises:
+        ValueError: a model that cannot be loaded.
+    """
+
+    def __init__(self, models: Iterable[str], device: str = "auto", dtype: str = "auto") -> None:
+        names = dict.fromkeys([*models, "warp"])
+        self._editors = {name: DragEditor.from_pretrained(name, device=device, dtype=dtype) for name in names}
+        self._sessions: OrderedDict[tuple[str, str], EditSession] = OrderedDict()
+
+    def about(self) -> dict[str, dict[str, Any]]:
+        """Each model's defaults."""
+        return {
+            name: {"steps": editor.model.default_steps, "guidance": editor.model.default_guidance}
+            for name, editor in self._editors.items()
+        }
+
+    def run(self, task: Task, callback: Callback | None = None) -> Outcome:
+        """Do a task.
+
+        Raises:
+            ValueError: something is wrong with it.
+            EditCancelled: the callback returned False.
+        """
+        if task.frames:
+            return self._animate(task, callback)
+        result = self._session(task).run(task.request, callback)
+        box = bounding_box(result.mask)
+        return _outcome(result, box, tuple(Patch.of(photo, box) for photo in result.photos))
+
+    def forget(self) -> None:
+        """Drop what is kept, to have its memory back."""
+        self._sessions.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _session(self, task: Task) -> EditSession:
+        """The photo with its encoded windows, as the last task on it left them."""
+        key = (task.key, task.model)
+        if key not in self._sessions:
+            self._sessions[key] = self._editors[task.model].open(task.open())
+        self._sessions.move_to_end(key)
+        while len(self._sessions) > 1 and self._kept_bytes() > CACHE_BYTES:
+            self._sessions.popitem(last=False)
+        return self._sessions[key]
+
+    def _kept_bytes(self) -> int:
+        return sum(session.photo.pixels.nbytes for session in self._sessions.values())
+
+    def _animate(self, task: Task, callback: Callback | None) -> Outcome:
+        """Every frame drags the photo itself, with one seed and one mask, further along the way.
+
+        Dragging each frame's result a little further instead would resample it again and again, which blurs.
+        """
+        start = time.perf_counter()
+        photo = task.open()
+        small = reduced(photo, LONGER_SIDE)
+        request = task.request.scaled(small.width / photo.width, small.height / photo.height)
+        session = EditSession(self._editors[task.model].model, small)
+        parts = task.frames - 1  # the first frame is the photo
+        last = session.run(replace(request, num_images=1), _part(callback, 0, parts))
+        images: list[Image.Image] = [small.image]
+        for frame in range(1, parts):
+            drags = tuple(_share(drag, frame / parts) for drag in request.drags)
+            # Where the whole drag's mask already holds what the part needs, the window stays the same.
+            part = replace(request, drags=drags, mask=last.mask, num_images=1, strict=False, seed=last.seed)
+            images.append(session.run(part, _part(callback, frame, parts)).image)
+        images.append(last.image)
+        outcome = _outcome(last, (0, 0, 0, 0), ())
+        return replace(
+            outcome,
+            animation=encode_animation(images, task.format),
+            request=replace(task.request, seed=last.seed),
+            seconds=time.perf_counter() - start,
+        )
+
+
+def _outcome(result: EditResult, box: tuple[int, int, int, int], candidates: tuple[Patch, ...]) -> Outcome:
+    x0, y0, x1, y1 = box
+    mask = np.ascontiguousarray(result.mask[y0:y1, x0:x1])
+    return Outcome(box, mask, candidates, b"", result.request, result.seconds, result.warnings)
+
+
+def _share(drag: Drag, share: float) -> Drag:
+    """The first part of a drag."""
+    (hx, hy), (tx, ty) = drag.handle, drag.target
+    return Drag(drag.handle, (hx + share * (tx - hx), hy + share * (ty - hy)))
+
+
+def _part(callback: Callback | None, part: int, parts: int) -> Callback | None:
+    """A callback for one of several edits, which counts a step for each that is done."""
+    if callback is None:
+        return None
+
+    def count(step: int, total: int) -> bool | None:
+        return callback(part + step // total, parts)
+
+    return count

@@ -1,0 +1,202 @@
+"""Workers as the server sees them, and the process behind one.
+
+A process of its own holds the models: what kills it (a driver, the system's memory guard) fails one job,
+and cannot take the server along; and Python's global lock never makes the page wait for the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lightningdrag.service.problems import Problem
+from lightningdrag.service.task import Outcome, Task
+
+if TYPE_CHECKING:
+    from lightningdrag.service.workbench import Workbench
+
+log = logging.getLogger("lightningdrag.service")
+
+OnStep = Callable[[int, int], None]
+
+
+class Cancelled(Exception):
+    """The worker stopped as it was asked to."""
+
+
+class Worker(Protocol):
+    """Does one task at a time."""
+
+    async def start(self) -> dict[str, dict[str, Any]]:
+        """Be ready, again if need be; returns each model's defaults.
+
+        Raises:
+            Problem: it cannot be (``not-ready``).
+        """
+        ...
+
+    async def run(self, task: Task, on_step: OnStep) -> Outcome:
+        """Do a task.
+
+        Raises:
+            Problem: it cannot be done; ``worker`` if the worker is gone and has to be started again.
+            Cancelled: after :meth:`cancel`.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ask for the running task to be given up at its next step."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class ProcessWorker:
+    """A worker process on one device of this machine.
+
+    Args:
+        models, device, dtype: as :class:`~lightningdrag.service.workbench.Workbench`.
+        timeout: seconds between two signs of life, loading included; then the process is killed.
+    """
+
+    def __init__(self, models: tuple[str, ...], device: str, dtype: str, timeout: float) -> None:
+        self._arguments = (models, device, dtype)
+        self._timeout = timeout
+        self._context = multiprocessing.get_context("spawn")  # a forked torch would not be whole
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._count = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> dict[str, dict[str, Any]]:
+        await self._kill()
+        self._tasks, tasks = self._context.Pipe()
+        cancels, self._cancels = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(
+            target=work, args=(tasks, cancels, *self._arguments), name="lightningdrag-worker", daemon=True
+        )
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._process.start)
+        tasks.close()  # so that the death of the process ends the connection
+        cancels.close()
+        kind, value = await self._receive()
+        if kind != "ready":
+            raise Problem("not-ready", value)
+        return value
+
+    async def run(self, task: Task, on_step: OnStep) -> Outcome:
+        self._count += 1
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._tasks.send, (self._count, task))
+        except OSError:
+            raise Problem("worker", "the worker had died; try again") from None
+        while True:
+            kind, value = await self._receive()
+            if kind == "step":
+                on_step(*value)
+            elif kind == "done":
+                return value
+            elif kind == "cancelled":
+                raise Cancelled
+            else:
+                raise Problem(kind, value)
+
+    def cancel(self) -> None:
+        with contextlib.suppress(OSError):  # it is dead, which also ends the task
+            self._cancels.send(self._count)
+
+    async def stop(self) -> None:
+        await self._kill()
+        self._thread.shutdown(wait=False)
+
+    async def _receive(self) -> tuple[str, Any]:
+        """The next message of the process.
+
+        Raises:
+            Problem: ``worker``, if the process dies or says nothing for too long.
+        """
+        received = asyncio.get_running_loop().run_in_executor(self._thread, self._tasks.recv)
+        try:
+            return await asyncio.wait_for(asyncio.shield(received), self._timeout)
+        except (EOFError, OSError):
+            reason = "the worker died (killed, or out of memory)"
+        except asyncio.TimeoutError:
+            reason = f"the worker said nothing for {self._timeout:g} seconds"
+            received.add_done_callback(lambda future: future.exception())  # its end is no news
+        await self._kill()
+        log.error("%s", reason)
+        raise Problem("worker", f"{reason}; the next job gets a new one")
+
+    async def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()  # it holds nothing that would have to be put in order
+        while process.is_alive():
+            await asyncio.sleep(0.01)
+        process.join()
+        self._cancels.close()
+
+
+def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device: str, dtype: str) -> None:
+    """The worker process: load the models, then answer tasks until the server is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        from lightningdrag.service.workbench import Workbench
+
+        bench = Workbench(models, device, dtype)
+    except Exception as error:
+        tasks.send(("not-ready", f"the model cannot be loaded: {error}"))
+        return
+    tasks.send(("ready", bench.about()))
+    try:
+        while True:
+            number, task = tasks.recv()
+            tasks.send(_answer(bench, number, task, tasks, cancels))
+    except (EOFError, OSError):  # the server is gone
+        return
+
+
+def _answer(
+    bench: Workbench, number: int, task: Task, tasks: Connection, cancels: Connection
+) -> tuple[str, Any]:
+    from lightningdrag.models.protocol import EditCancelled
+
+    def callback(step: int, total: int) -> bool:
+        tasks.send(("step", (step, total)))
+        asked = 0
+        while cancels.poll():  # what is older was meant for a task that had ended already
+            asked = cancels.recv()
+        return asked != number
+
+    try:
+        return "done", bench.run(task, callback)
+    except EditCancelled:
+        return "cancelled", None
+    except Exception as error:
+        return problem_of(error, bench)
+
+
+def problem_of(error: Exception, bench: Workbench) -> tuple[str, str]:
+    """What a failed task is told as: a type of problem, and a sentence."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
+        bench.forget()
+        return "memory", "out of memory; try a smaller photo, or fewer candidates"
+    if isinstance(error, ValueError):
+        return "request", str(error)
+    log.exception("an edit failed")
+    return "internal", "the edit failed; the server's log has more"

@@ -1,0 +1,180 @@
+"""Jobs of the service: order, events, cancellation, bounds, and how it stops. The worker is a gated one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the service's extra is not installed")
+
+from lightningdrag.service.settings import Settings
+from service_running import GatedWorker, Running, running, wait_until
+
+
+@pytest.fixture
+def worker() -> GatedWorker:
+    return GatedWorker()
+
+
+@pytest.fixture
+def server(worker: GatedWorker) -> Iterator[Running]:
+    settings = Settings(queue=3, session_jobs=2, session_results=2, abandon_after=0.2, grace=0.5)
+    with running(settings, [worker]) as server:
+        yield server
+
+
+def problem(answer) -> str:
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == answer.status_code
+    return answer.json()["type"].removeprefix("urn:lightningdrag:")
+
+
+def test_a_job_tells_its_place_its_steps_and_its_end(server: Running, worker: GatedWorker) -> None:
+    first, second = server.open(), server.open()
+    running_job = first.job()
+    waiting = second.job()
+    wait_until(lambda: first.state_of(running_job)["state"] == "running")
+    assert second.state_of(waiting)["place"] == 1
+    events = second.events(waiting)
+    assert next(events)[0] == "queued"
+    worker.let(6)
+    rest = list(events)
+    assert [name for name, _ in rest] == ["step"] * (len(rest) - 1) + ["done"]
+    steps = [record["step"] for name, record in rest if name == "step"]
+    assert steps == sorted(steps)
+    assert rest[-1][1]["steps"] == 3
+    assert rest[-1][1]["seconds"] == 0.1
+
+
+def test_who_comes_back_is_told_the_state_at_once(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    job = photo.job()
+    worker.let(3)
+    assert photo.finish(job)["state"] == "done"
+    assert [name for name, _ in photo.events(job)] == ["done"]
+
+
+def test_a_running_job_stops_at_its_next_step(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    job = photo.job()
+    worker.let(1)
+    wait_until(lambda: photo.state_of(job)["step"] == 1)
+    answer = server.client.post(f"{photo.address}/jobs/{job['id']}/cancel")
+    assert answer.json()["state"] == "cancelled"
+    assert worker.asked_to_stop
+    worker.let(1)  # the step at which it stops
+    after = photo.job()
+    worker.let(3)
+    assert photo.finish(after)["state"] == "done"
+    assert problem(server.client.get(f"{photo.address}/jobs/{job['id']}/candidates/0")) == "not-finished"
+
+
+def test_a_waiting_job_can_be_cancelled(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    running_job, waiting = photo.job(), photo.job()
+    server.client.post(f"{photo.address}/jobs/{waiting['id']}/cancel")
+    assert photo.state_of(waiting)["state"] == "cancelled"
+    worker.let(3)
+    assert photo.finish(running_job)["state"] == "done"
+    assert len(worker.tasks) == 1
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(server: Running, worker: GatedWorker) -> None:
+    photos = [server.open() for _ in range(5)]
+    jobs = [photos[0].job()]
+    wait_until(lambda: photos[0].state_of(jobs[0])["state"] == "running")
+    jobs += [photo.job() for photo in photos[1:4]]
+    answer = photos[4].start()
+    assert (answer.status_code, problem(answer)) == (429, "queue-full")
+    assert int(answer.headers["Retry-After"]) >= 1
+    worker.let(12)
+    assert all(photo.finish(job)["state"] == "done" for photo, job in zip(photos, jobs, strict=False))
+    assert photos[4].start().status_code == 202
+
+
+def test_one_session_cannot_fill_the_queue(server: Running) -> None:
+    photo = server.open()
+    photo.job(), photo.job()
+    assert problem(photo.start()) == "queue-full"
+
+
+def test_a_job_whose_listener_is_gone_is_cancelled(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    job = photo.job()
+    next(photo.events(job))  # dropping the generator hangs up
+    wait_until(lambda: photo.state_of(job)["state"] == "cancelled")
+    assert worker.asked_to_stop
+
+
+def test_a_one_shot_edit_is_given_up_with_its_client(server: Running, worker: GatedWorker) -> None:
+    import httpx
+
+    from service_running import photo_bytes, request_text
+
+    with pytest.raises(httpx.ReadTimeout):
+        server.client.post(
+            "/api/v1/edit",
+            data={"request": request_text()},
+            files={"image": photo_bytes()},
+            timeout=0.5,
+        )
+    wait_until(lambda: worker.asked_to_stop and len(server.state.store) == 0)
+
+
+def test_only_the_last_results_are_kept(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    worker.let(9)
+    jobs = []
+    for _ in range(3):
+        jobs.append(photo.job())
+        photo.finish(jobs[-1])
+    assert problem(server.client.get(f"{photo.address}/jobs/{jobs[0]['id']}")) == "not-found"
+    assert photo.state_of(jobs[1])["state"] == "done"
+
+
+def test_a_removed_session_takes_its_jobs_along(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    photo.job()
+    wait_until(lambda: worker.tasks)
+    assert server.client.delete(photo.address).status_code == 204
+    assert worker.asked_to_stop
+    assert problem(server.client.get(photo.address)) == "session-gone"
+    worker.let(3)
+    other = server.open()
+    job = other.job()
+    worker.let(3)
+    assert other.finish(job)["state"] == "done"
+    assert sum(1 for _ in server.state.store.folder.iterdir()) == 1
+
+
+def test_a_stopping_server_fails_its_jobs_cleanly(worker: GatedWorker) -> None:
+    with running(Settings(grace=0.2), [worker]) as server:
+        photo = server.open()
+        jobs = [photo.job(), photo.job()]
+        ends: dict[str, dict] = {}
+        listeners = [
+            threading.Thread(target=lambda job=job: ends.update({job["id"]: photo.finish(job)}))
+            for job in jobs
+        ]
+        for listener in listeners:
+            listener.start()
+        wait_until(
+            lambda: all(job.listeners for job in server.state.store.get(photo.record["id"]).jobs.values())
+        )
+        folder = server.state.store.folder
+    for listener in listeners:
+        listener.join(5)
+    assert [ends[job["id"]]["problem"]["type"] for job in jobs] == ["urn:lightningdrag:not-ready"] * 2
+    assert not folder.exists()
+
+
+def test_a_stopping_server_lets_short_jobs_finish(worker: GatedWorker) -> None:
+    with running(Settings(grace=5), [worker]) as server:
+        photo = server.open()
+        photo.job()
+        wait_until(lambda: worker.tasks)
+        job = next(iter(server.state.store.get(photo.record["id"]).jobs.values()))
+        threading.Timer(0.3, worker.let, (3,)).start()
+    assert job.state == "done"
