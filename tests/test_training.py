@@ -11,6 +11,7 @@ import torch
 
 import training_small
 from lightningdrag.data.shards import Dataset, open_shards
+from lightningdrag.training.critic import Critic, adversarial_terms
 from lightningdrag.training.crops import collate, fixed_crop, make_crop
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import learning_rate
@@ -148,3 +149,34 @@ def test_the_moving_square_is_true_to_itself() -> None:
     pair = moving_square(np.random.default_rng(0))
     assert (pair.forward_state == 0).sum() > 0
     assert np.abs(pair.forward).max() == np.abs(pair.backward).max()
+
+
+def test_painter_and_critic_learn_from_their_own_losses_alone(dataset: Dataset) -> None:
+    _, labels = collate([fixed_crop(dataset.read(0), 64)])
+    labels = replace(labels, hidden=torch.ones_like(labels.hidden))
+    critic, colour = Critic(channels=8), torch.zeros(1, 3, 64, 64, requires_grad=True)
+    terms = adversarial_terms(critic, colour, labels, torch.ones(1, 1, 64, 64))
+
+    terms["adversarial"].backward(retain_graph=True)
+    assert colour.grad is not None
+    assert colour.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in critic.parameters())
+
+    colour.grad = None
+    terms["critic"].backward()
+    assert colour.grad is None
+    assert all(weight.grad is not None for weight in critic.parameters())
+
+
+def test_a_critic_learns_to_tell_a_grey_fill_from_a_photograph(dataset: Dataset) -> None:
+    _, labels = collate([fixed_crop(dataset.read(0), 64)])
+    labels = replace(labels, hidden=torch.ones_like(labels.hidden))
+    torch.manual_seed(0)
+    critic, grey, mask = Critic(channels=8), torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = adversarial_terms(critic, grey, labels, mask)["critic"]
+        loss.backward()
+        optimizer.step()
+    assert critic(labels.image, mask).mean() > 0 > critic(grey, mask).mean()

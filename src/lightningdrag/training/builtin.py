@@ -15,6 +15,7 @@ from lightningdrag.checkpoints.builtin import load_weights, save_builtin
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.model import PRIOR_SIGMA, BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import NOISE_CHANNELS, Appearance, BuiltinNetwork
+from lightningdrag.training.critic import Critic, adversarial_terms
 from lightningdrag.training.draws import Draws
 from lightningdrag.training.loader import Batch
 from lightningdrag.training.losses import (
@@ -48,6 +49,7 @@ class BuiltinTask(Task):
                 load_weights(network, Path(recipe.init))
         self.network = network
         self.network.renderer.requires_grad_(recipe.learns == "all")
+        self.critic = Critic() if recipe.adversarial else None
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -64,6 +66,8 @@ class BuiltinTask(Task):
             fill = draws.normal(NOISE_CHANNELS, *evidence.mask.shape[-2:])
             rendering = self.network.renderer(motion.detach(), shown, evidence, appearance, fill)
             terms.append(rendering_terms(rendering, source, mask, evidence, batch.labels))
+            if self.critic is not None:
+                terms.append(adversarial_terms(self.critic, rendering.colour, batch.labels, mask))
         return weighted_sum(recipe, *terms)
 
     @torch.no_grad()
@@ -121,7 +125,8 @@ class BuiltinTask(Task):
     def save_weights(self, weights: Mapping[str, Tensor], path: Path, facts: Mapping[str, object]) -> None:
         network = BuiltinNetwork(self.network.config)
         prefix = "network."
-        network.load_state_dict({name.removeprefix(prefix): weights[name] for name in weights})
+        own = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+        network.load_state_dict(own)
         save_builtin(network, path, facts)
 
 

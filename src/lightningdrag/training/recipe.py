@@ -115,6 +115,10 @@ class BuiltinRecipe(Recipe):
     photometric: float = 1.0
     colour: float = 1.0
     picture: float = 2.0
+    adversarial: float = 0.0
+    """Above 0 a critic learns to tell fills from photographs, and the painter to fool it."""
+    critic: float = 0.1
+    """AdamW does not feel this weight, but the clipping of gradients does."""
 
 
 @dataclass(frozen=True)
