@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lightningdrag.commands.console import report_error
+
+if TYPE_CHECKING:
+    from lightningdrag.data.outcome import Skipped
+    from lightningdrag.data.recipe import DataRecipe
+    from lightningdrag.data.tasks import Unit
+
+
+class Engine(str, Enum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def register(app: typer.Typer) -> None:
@@ -15,51 +30,75 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the shards; made if it is not there.")],
+    videos: Annotated[list[str], typer.Argument(help="Videos, or folders of them; paths or fsspec URLs.")],
+    out: Annotated[str, typer.Option(help="Folder for the shards, or its URL; made if it is not there.")],
+    engine: Annotated[Engine, typer.Option(help="This machine, or Ray (RAY_ADDRESS).")] = Engine.LOCAL,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     manifest: Annotated[
-        Path | None, typer.Option(help="CSV with columns file, group, licence, source_repo, description.")
+        str | None, typer.Option(help="CSV with columns file, group, licence, source_repo, description.")
     ] = None,
     holdout: Annotated[
-        Path | None, typer.Option(help="Text file of file names, one a line: the dev split.")
+        str | None, typer.Option(help="Text file of file names, one a line: the dev split.")
     ] = None,
-    photos: Annotated[Path | None, typer.Option(help="Folder of photos for synthetic pairs.")] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="Folder of photograph pairs with a manifest.csv.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same shards.")] = 0,
-    per_group: Annotated[int, typer.Option(min=1, help="Video pairs from each group.")] = 40,
+    photos: Annotated[str | None, typer.Option(help="Folder of photos for synthetic pairs.")] = None,
+    pairs: Annotated[str | None, typer.Option(help="Folder of photograph pairs with a manifest.csv.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    config: Annotated[Path | None, typer.Option(help="YAML file of amounts and thresholds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same shards.")] = None,
+    per_group: Annotated[int | None, typer.Option(min=1, help="Video pairs from each group.")] = None,
     limited: Annotated[
-        str, typer.Option(help="Groups whose description matches this pattern give a third of that at most.")
-    ] = "robot|on a table|sign language",
+        str | None,
+        typer.Option(help="Groups whose description matches this pattern give three tenths of that."),
+    ] = None,
 ) -> None:
     """Make a dataset of drag training pairs from videos."""
     from rich.progress import MofNCompleteColumn, Progress
 
-    from lightningdrag.data import preparation as preparing
+    from lightningdrag.data.preparation import prepare as run
+    from lightningdrag.data.recipe import DEFAULT, load_recipe
 
-    amounts = preparing.Amounts(per_group=per_group, per_limited_group=-(-3 * per_group // 10))
+    recipe = load_recipe(config) if config else DEFAULT
+    amounts = recipe.amounts
+    if per_group is not None:
+        amounts = replace(amounts, per_group=per_group, per_limited_group=-(-3 * per_group // 10))
+    if limited is not None:
+        amounts = replace(amounts, limited=limited)
+    recipe = replace(recipe, seed=recipe.seed if seed is None else seed, amounts=amounts)
+    units, skipped = _plan(videos, manifest, holdout, photos, pairs, recipe)
     try:
-        pattern = re.compile(limited, re.IGNORECASE)
-    except re.error as error:
-        raise typer.BadParameter(f"{limited!r} is no pattern: {error}", param_hint="--limited") from None
-    held = set(holdout.read_text(encoding="utf-8").split("\n")) - {""} if holdout else set()
-    tasks = preparing.video_tasks(
-        preparing.list_files(videos, preparing.VIDEO_SUFFIXES),
-        preparing.read_manifest(manifest),
-        held,
-        lambda description: bool(limited and pattern.search(description)),
-        amounts,
-        seed,
-    )
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
+            bar = progress.add_task("preparing", total=len(units))
+            for done, result in run(units, out, recipe, skipped, engine.value, workers, resume):
+                progress.update(bar, completed=done, description=f"{result.pairs} pairs")
+    except ChildProcessError as error:
+        report_error(str(error))
+        raise typer.Exit(1) from None
+    typer.echo(f"{result.pairs} pairs in {out}; look at report.html there")
+    if result.skipped:
+        typer.echo(f"{len(result.skipped)} inputs skipped, all or in part; the report says why", err=True)
+        raise typer.Exit(1)
+
+
+def _plan(
+    videos: list[str],
+    manifest: str | None,
+    holdout: str | None,
+    photos: str | None,
+    pairs: str | None,
+    recipe: DataRecipe,
+) -> tuple[list[Unit], list[Skipped]]:
+    """Shards' worth of work, and the inputs left out before any."""
+    from lightningdrag.data import storage, tasks
+    from lightningdrag.data.trackers import load_tracker
+
+    load_tracker(recipe.tracker, recipe.tracker_weights)  # wrong ones are told before the work begins
+    held = set(storage.read(holdout).decode("utf-8").splitlines()) - {""} if holdout else set()
+    found, skipped = tasks.find_videos(videos)
+    listed = tasks.video_tasks(found, tasks.read_manifest(manifest), held, recipe.amounts)
     if photos is not None:
-        tasks += preparing.photo_tasks(photos, tasks, amounts, seed)
+        listed += tasks.photo_tasks(photos, listed, recipe)
     if pairs is not None:
-        tasks += preparing.pose_tasks(pairs, seed)
-    if not tasks:
+        listed += tasks.pose_tasks(pairs)
+    if not listed:
         raise ValueError("no video, photo or pair was found")
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
-        bar = progress.add_task("preparing", total=len(tasks))
-        for done, written in preparing.prepare(tasks, out, workers, seed):
-            progress.update(bar, completed=done, description=f"{written} pairs")
+    return tasks.pack(listed, recipe), skipped

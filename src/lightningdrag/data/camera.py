@@ -21,19 +21,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lightningdrag.data.recipe import DEFAULT, CameraRule
 from lightningdrag.data.tracks import cell_centres, largest_channel, to_cells
 
 STATIC, STEADY, MOVING = "static", "steady", "moving"
 
-EXPLAINED = 1.0
-STATIC_SHARE, STATIC_CELLS = 0.30, 6
-STEADY_SHARE, STEADY_CELLS, STEADY_SIDES = 0.40, 8, 3
-STEADY_LEAD = 0.20
-UNCHANGED_SHARE, UNCHANGED_LEVEL = 0.45, 6
-BORDER, BORDER_SHARE, MIN_POINTS = 0.12, 0.40, 8
-MAX_CORNER_SHIFT, MIN_AREA = 0.15, 0.70
+MIN_POINTS = 8
 SPACING = 4  # cells between the points that are looked at
-TEXTURE = 4.0  # grey-level standard deviation in 7x7 cells
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,13 @@ class Camera:
     window: tuple[int, int, int, int]
 
 
-def find_camera(first: np.ndarray, second: np.ndarray, motion: np.ndarray, reliable: np.ndarray) -> Camera:
+def find_camera(
+    first: np.ndarray,
+    second: np.ndarray,
+    motion: np.ndarray,
+    reliable: np.ndarray,
+    rule: CameraRule = DEFAULT.camera,
+) -> Camera:
     """Classify the camera between two frames by the module's rule.
 
     Args:
@@ -62,21 +62,21 @@ def find_camera(first: np.ndarray, second: np.ndarray, motion: np.ndarray, relia
     height, width = size = first.shape[:2]
     whole = (0, 0, width, height)
     grid = cell_centres(height, width)
-    chosen = (reliable & textured(first))[::SPACING, ::SPACING]
+    chosen = (reliable & textured(first, rule))[::SPACING, ::SPACING]
     start = grid[::SPACING, ::SPACING][chosen]
     vector = motion[::SPACING, ::SPACING][chosen]
-    still = np.linalg.norm(vector, axis=-1) < EXPLAINED
-    homography, carried, window = _fit(start, start + vector, size)
+    still = np.linalg.norm(vector, axis=-1) < rule.explained
+    homography, carried, window = _fit(start, start + vector, size, rule)
     lead = carried.mean() - still.mean() if len(start) and window is not None else -1.0
-    if _supports(start, still, size, STATIC_SHARE, STATIC_CELLS) and lead < STEADY_LEAD:
+    if _supports(start, still, size, rule.static_share, rule.static_cells) and lead < rule.steady_lead:
         view, explained = Camera(STATIC, np.eye(3), whole), still
     elif window is not None:
         view, explained = Camera(STEADY, homography, window), carried
-    elif unchanged_share(first, second) >= UNCHANGED_SHARE:
+    elif unchanged_share(first, second, rule) >= rule.unchanged_share:
         view, explained = Camera(STATIC, np.eye(3), whole), still
     else:
         return Camera(MOVING, np.eye(3), whole)
-    return Camera(MOVING, np.eye(3), whole) if _border_moves(start, explained, size) else view
+    return Camera(MOVING, np.eye(3), whole) if _border_moves(start, explained, size, rule) else view
 
 
 def stabilise(image: np.ndarray, camera: Camera) -> np.ndarray:
@@ -96,34 +96,34 @@ def transform(homography: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return cv2.perspectiveTransform(points, homography).reshape(positions.shape).astype(np.float32)
 
 
-def textured(image: np.ndarray) -> np.ndarray:
+def textured(image: np.ndarray, rule: CameraRule = DEFAULT.camera) -> np.ndarray:
     """``(H, W, 3)`` -> ``(h, w)`` bool: where there is enough texture to tell a motion."""
     grey = to_cells(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32)
     mean = cv2.blur(grey, (7, 7))
-    return cv2.blur(grey * grey, (7, 7)) - mean * mean > TEXTURE**2
+    return cv2.blur(grey * grey, (7, 7)) - mean * mean > rule.texture**2
 
 
-def unchanged_share(first: np.ndarray, second: np.ndarray) -> float:
+def unchanged_share(first: np.ndarray, second: np.ndarray, rule: CameraRule = DEFAULT.camera) -> float:
     """The share of textured pixels' neighbourhoods that kept their colour."""
     difference = largest_channel(cv2.blur(cv2.absdiff(first, second), (5, 5)))
-    return float((difference < UNCHANGED_LEVEL).mean())
+    return float((difference < rule.unchanged_level).mean())
 
 
 def _fit(
-    start: np.ndarray, end: np.ndarray, size: tuple[int, int]
+    start: np.ndarray, end: np.ndarray, size: tuple[int, int], rule: CameraRule
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int] | None]:
     """A homography, the points it explains, and the window both frames see; None if it will not do."""
     nothing = np.eye(3), np.zeros(len(start), bool), None
     if len(start) < 2 * MIN_POINTS:
         return nothing
     cv2.setRNGSeed(0)
-    homography, inlier = cv2.findHomography(start, end, cv2.RANSAC, EXPLAINED, maxIters=300)
+    homography, inlier = cv2.findHomography(start, end, cv2.RANSAC, rule.explained, maxIters=300)
     if homography is None:
         return nothing
     explained = inlier[:, 0] > 0
-    if not _supports(start, explained, size, STEADY_SHARE, STEADY_CELLS, STEADY_SIDES):
+    if not _supports(start, explained, size, rule.steady_share, rule.steady_cells, rule.steady_sides):
         return nothing
-    return homography, explained, _common_window(homography, *size)
+    return homography, explained, _common_window(homography, *size, rule)
 
 
 def _supports(
@@ -138,32 +138,34 @@ def _supports(
     return bool(filled.sum() >= cells and touched >= sides)
 
 
-def _border_moves(points: np.ndarray, explained: np.ndarray, size: tuple[int, int]) -> bool:
+def _border_moves(points: np.ndarray, explained: np.ndarray, size: tuple[int, int], rule: CameraRule) -> bool:
     height, width = size
-    depth = BORDER * min(size)
+    depth = rule.border * min(size)
     x, y = points[:, 0], points[:, 1]
     left, right = x < depth, x > width - depth
     border = left | right | (y < depth) | (y > height - depth)
 
     def moves(part: np.ndarray) -> bool:
-        return bool(part.sum() >= MIN_POINTS and explained[part].mean() < BORDER_SHARE)
+        return bool(part.sum() >= MIN_POINTS and explained[part].mean() < rule.border_share)
 
     return (moves(left) and moves(right)) or moves(border)
 
 
-def _common_window(homography: np.ndarray, height: int, width: int) -> tuple[int, int, int, int] | None:
+def _common_window(
+    homography: np.ndarray, height: int, width: int, rule: CameraRule
+) -> tuple[int, int, int, int] | None:
     """The upright rectangle of the first's view that lies inside the second frame, or None if too small."""
     corners = np.array([[[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]], np.float32)
     try:
         seen = cv2.perspectiveTransform(corners, np.linalg.inv(homography))[0]
     except np.linalg.LinAlgError:
         return None
-    if np.abs(seen - corners[0]).max() > MAX_CORNER_SHIFT * min(height, width):
+    if np.abs(seen - corners[0]).max() > rule.max_corner_shift * min(height, width):
         return None
     left = max(0, int(np.ceil(max(seen[0, 0], seen[3, 0]) / 2)) * 2)
     top = max(0, int(np.ceil(max(seen[0, 1], seen[1, 1]) / 2)) * 2)
     right = min(width, int(min(seen[1, 0], seen[2, 0]) + 1) // 2 * 2)
     bottom = min(height, int(min(seen[2, 1], seen[3, 1]) + 1) // 2 * 2)
-    if (right - left) * (bottom - top) < MIN_AREA * height * width:
+    if (right - left) * (bottom - top) < rule.min_area * height * width:
         return None
     return left, top, right, bottom

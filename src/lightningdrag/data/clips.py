@@ -13,12 +13,9 @@ from lightningdrag.data import camera as cameras
 from lightningdrag.data.camera import MOVING, STATIC, Camera, find_camera, stabilise, transform
 from lightningdrag.data.drawing import MIN_DRAG, draw_drags, draw_mask
 from lightningdrag.data.pairs import FramePair, Rejected, build_pair, check_motion, check_trust
-from lightningdrag.data.tracks import ClipFlow, cell_centres, clip_flow, disagreement, follow, polish
-
-GAPS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48)
-STARTS = 16  # frames of a shot from which gaps are looked at
-REACH = (0.01, 0.40)  # of the short side: what drags should cover, evenly in the logarithm
-BINS = 8
+from lightningdrag.data.recipe import DEFAULT, CameraRule, Checks, DataRecipe, Gaps
+from lightningdrag.data.shots import thumbnail
+from lightningdrag.data.tracks import ClipFlow, Tracker, cell_centres, clip_flow, disagreement, follow, polish
 
 
 @dataclass(frozen=True)
@@ -44,55 +41,74 @@ class DrawnPair:
 
 
 def shot_pairs(
-    frames: np.ndarray, count: int, rng: np.random.Generator, dropped: Counter[str]
+    frames: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    dropped: Counter[str],
+    recipe: DataRecipe = DEFAULT,
+    tracker: Tracker = clip_flow,
 ) -> Iterator[DrawnPair]:
-    """Up to ``count`` pairs of a shot whose motions cover :data:`REACH` as evenly as the shot allows.
+    """Up to ``count`` pairs of a shot whose motions cover ``recipe.gaps.reach`` as evenly as it allows.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8 RGB without a cut.
         dropped: counts what was left out, by reason.
+        tracker: finds the motion between neighbouring frames.
     """
-    if len(frames) < 2:
+    if len(frames) < 2 or count < 1:
         return
-    flow = clip_flow(frames)
-    chosen = _even_order(find_candidates(frames, flow, rng, dropped), rng)
-    found = 0
+    flow = tracker(frames)
+    chosen = _even_order(find_candidates(frames, flow, rng, dropped, recipe), rng, recipe.gaps)
+    taken: list[np.ndarray] = []
     for candidate in chosen[: 3 * count]:
-        if found == count:
+        if len(taken) == count:
             return
+        ends = np.stack([thumbnail(frames[k]) for k in (candidate.start, candidate.stop)])
+        if any((np.abs(ends - other).mean((1, 2)) < recipe.gaps.duplicate_level).all() for other in taken):
+            dropped["near-duplicate"] += 1
+            continue
         try:
-            yield make_pair(frames, flow, candidate, rng)
-            found += 1
+            yield make_pair(frames, flow, candidate, rng, recipe)
+            taken.append(ends)
         except Rejected as reason:
             dropped[str(reason)] += 1
 
 
 def find_candidates(
-    frames: np.ndarray, flow: ClipFlow, rng: np.random.Generator, dropped: Counter[str]
+    frames: np.ndarray,
+    flow: ClipFlow,
+    rng: np.random.Generator,
+    dropped: Counter[str],
+    recipe: DataRecipe = DEFAULT,
 ) -> list[Candidate]:
     """Pairs of frames at all gaps from evenly spaced starts, with what moves between them."""
     total, height, width = frames.shape[:3]
-    starts = np.unique(np.linspace(0, total - 2, min(STARTS, total - 1)) + rng.uniform(-0.5, 0.5))
+    gaps = recipe.gaps
+    starts = np.unique(np.linspace(0, total - 2, min(gaps.starts, total - 1)) + rng.uniform(-0.5, 0.5))
     candidates = []
     for start in np.unique(starts.round().astype(int).clip(0, total - 2)):
         positions = cell_centres(height, width)
         at = int(start)
-        for gap in GAPS:
+        for gap in gaps.steps:
             if start + gap >= total:
                 break
             positions = follow(flow, positions, at, int(start) + gap)
             at = int(start) + gap
-            reach = _reach(frames[start], frames[at], positions)
+            reach = _reach(frames[start], frames[at], positions, recipe.camera)
             if reach is None:
                 dropped["the camera moves"] += 1
                 break
-            if REACH[0] <= reach <= REACH[1]:
+            if gaps.reach[0] <= reach <= gaps.reach[1]:
                 candidates.append(Candidate(int(start), at, reach))
     return candidates
 
 
 def make_pair(
-    frames: np.ndarray, flow: ClipFlow, candidate: Candidate, rng: np.random.Generator
+    frames: np.ndarray,
+    flow: ClipFlow,
+    candidate: Candidate,
+    rng: np.random.Generator,
+    recipe: DataRecipe = DEFAULT,
 ) -> DrawnPair:
     """Stabilise, chain the motion both ways, check it, and draw drags and a mask; or :class:`Rejected`."""
     start, stop = candidate.start, candidate.stop
@@ -101,7 +117,7 @@ def make_pair(
     forward = follow(flow, grid, start, stop) - grid
     back = follow(flow, grid, stop, start) - grid
     reliable = disagreement(forward, back) < 1.0
-    view = find_camera(first, second, forward, reliable)
+    view = find_camera(first, second, forward, reliable, recipe.camera)
     if view.kind == MOVING:
         raise Rejected("the camera moves")
     if view.kind == STATIC:
@@ -114,7 +130,7 @@ def make_pair(
         inverse = np.linalg.inv(view.homography)
         forward = transform(inverse, grid + forward) - grid
         backward = follow(flow, transform(view.homography, grid), stop, start) - grid
-    return draw_pair(first, second, forward, backward, (start, stop), view, rng)
+    return draw_pair(first, second, forward, backward, (start, stop), view, rng, recipe.checks)
 
 
 def draw_pair(
@@ -125,34 +141,39 @@ def draw_pair(
     frames: tuple[int, int],
     view: Camera,
     rng: np.random.Generator,
+    checks: Checks = DEFAULT.checks,
 ) -> DrawnPair:
     """A pair and a request from two frames of one view and their motions ``(h, w, 2)``."""
     first, second, forward, backward = _cropped(view, first, second, forward, backward)
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
     forward, backward = polish(grey[0], grey[1], forward), polish(grey[1], grey[0], backward)
-    pair = build_pair(first, second, forward, backward)
-    return draw_request(pair, frames, view.kind, rng)
+    pair = build_pair(first, second, forward, backward, checks)
+    return draw_request(pair, frames, view.kind, rng, checks)
 
 
 def draw_request(
-    pair: FramePair, frames: tuple[int, int], camera: str, rng: np.random.Generator
+    pair: FramePair,
+    frames: tuple[int, int],
+    camera: str,
+    rng: np.random.Generator,
+    checks: Checks = DEFAULT.checks,
 ) -> DrawnPair:
     """Drags and a mask for a pair; :class:`Rejected` if none can be drawn or they are out of range."""
     try:
         handles, targets = draw_drags(pair.forward, pair.forward_state, pair.moving, rng)
     except ValueError as error:
         raise Rejected("no drag can be drawn") from error
-    motion = check_motion(handles, targets, pair.first.shape[:2])
+    motion = check_motion(handles, targets, pair.first.shape[:2], checks)
     mask = draw_mask(pair.moving, handles, targets, rng)
-    check_trust(pair, mask)
+    check_trust(pair, mask, checks)
     return DrawnPair(pair, frames, camera, handles, targets, mask, motion)
 
 
-def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> float | None:
+def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray, rule: CameraRule) -> float | None:
     """How far what moves goes, over the short side; None if the camera moves."""
     grid = cell_centres(*first.shape[:2])
     motion = positions - grid
-    view = find_camera(first, second, motion, np.ones(motion.shape[:2], bool))
+    view = find_camera(first, second, motion, np.ones(motion.shape[:2], bool), rule)
     if view.kind == MOVING:
         return None
     if view.kind == cameras.STEADY:
@@ -164,16 +185,16 @@ def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> floa
     return float(np.quantile(length, 0.75)) / min(first.shape[:2])
 
 
-def _even_order(candidates: list[Candidate], rng: np.random.Generator) -> list[Candidate]:
+def _even_order(candidates: list[Candidate], rng: np.random.Generator, gaps: Gaps) -> list[Candidate]:
     """The candidates in an order whose every beginning covers the reaches evenly in the logarithm."""
-    edges = np.geomspace(REACH[0], REACH[1], BINS + 1)[1:-1]
-    bins: list[list[Candidate]] = [[] for _ in range(BINS)]
+    edges = np.geomspace(*gaps.reach, gaps.bins + 1)[1:-1]
+    bins: list[list[Candidate]] = [[] for _ in range(gaps.bins)]
     for position in rng.permutation(len(candidates)):
         candidate = candidates[position]
         bins[int(np.searchsorted(edges, candidate.reach))].append(candidate)
     order = []
     while any(bins):
-        order += [bins[k].pop() for k in rng.permutation(BINS) if bins[k]]
+        order += [bins[k].pop() for k in rng.permutation(gaps.bins) if bins[k]]
     return order
 
 

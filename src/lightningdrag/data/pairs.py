@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lightningdrag.data.recipe import DEFAULT, Checks
 from lightningdrag.data.tracks import (
     STRIDE,
     UNKNOWN,
@@ -18,14 +19,6 @@ from lightningdrag.data.tracks import (
     to_cells,
 )
 
-MIN_MOTION, MAX_MOTION = 0.01, 0.45  # mean drag length over the short side
-MIN_MOVING, MAX_MOVING = 0.002, 0.65  # share of the picture
-MAX_UNKNOWN = 0.5  # share of the moving part in the mask whose motion is not known
-MAX_PATCHES, PATCH = 0.10, 0.025  # patches unknown in both frames; their radius over the short side
-MAX_FLICKER = 2.5  # grey levels, median change of a channel where nothing moves
-MIN_SHARPNESS = 0.45  # of the blurrier frame relative to the other, in the moving part
-SHADED = 0.4  # correlation of detail in 7x7 cells
-NOISE_FLOOR, MAX_NOISE = 7.0, 4.0  # grey levels
 QUANTUM = 1 / 16  # px; motions are rounded to it, which is finer than any is known and packs well
 
 
@@ -55,7 +48,13 @@ class FramePair:
     moving: np.ndarray
 
 
-def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> FramePair:
+def build_pair(
+    first: np.ndarray,
+    second: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    checks: Checks = DEFAULT.checks,
+) -> FramePair:
     """Check the motion between two frames of a still camera, and find what moved.
 
     Args:
@@ -65,37 +64,41 @@ def build_pair(first: np.ndarray, second: np.ndarray, forward: np.ndarray, backw
     Raises:
         Rejected: too little or too much moves, the light flickers, or one frame is blurred.
     """
-    changed, noise = changed_cells(first, second)
-    if noise > MAX_NOISE:
+    changed, noise = changed_cells(first, second, checks)
+    if noise > checks.max_noise:
         raise Rejected("the whole picture changes")
     moving = moving_cells(changed, forward, backward)
     share = float(moving.mean())
-    if share < MIN_MOVING:
+    if share < checks.min_moving:
         raise Rejected("too little moves")
-    if share > MAX_MOVING:
+    if share > checks.max_moving:
         raise Rejected("too much moves")
-    _check_light(first, second, moving)
-    _check_sharpness(first, second, moving)
+    _check_light(first, second, moving, checks)
+    _check_sharpness(first, second, moving, checks)
     forward_state, backward_state = motion_states(first, second, forward, backward)
     fields = []
     ways = ((first, second, forward, forward_state), (second, first, backward, backward_state))
     for here, there, motion, state in ways:
-        state[shaded_cells(here, there, motion) & (state == VISIBLE)] = UNKNOWN
+        state[shaded_cells(here, there, motion, checks) & (state == VISIBLE)] = UNKNOWN
         still = moving == 0
         state[still] = VISIBLE
         rounded = np.round(motion / QUANTUM) * QUANTUM
         rounded[still] = 0
         rounded[state == UNKNOWN] = np.clip(rounded[state == UNKNOWN], -512, 512)
         fields.append(np.ascontiguousarray(rounded.transpose(2, 0, 1), np.float32))
-    return FramePair(first, second, fields[0], fields[1], forward_state, backward_state, moving)
+    pair = FramePair(first, second, fields[0], fields[1], forward_state, backward_state, moving)
+    _check_scrolling(pair, checks)
+    return pair
 
 
-def changed_cells(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
+def changed_cells(
+    first: np.ndarray, second: np.ndarray, checks: Checks = DEFAULT.checks
+) -> tuple[np.ndarray, float]:
     """``(h, w)`` bool, where colours changed by more than noise does; and that noise's level."""
     difference = largest_channel(cv2.absdiff(to_cells(first), to_cells(second))).astype(np.float32)
     difference = np.asarray(cv2.blur(difference, (3, 3)))
     noise = float(np.median(difference[difference <= np.quantile(difference, 0.5)]))
-    return difference > NOISE_FLOOR + 3 * noise, noise
+    return difference > checks.noise_floor + 3 * noise, noise
 
 
 def moving_cells(changed: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
@@ -115,17 +118,21 @@ def moving_cells(changed: np.ndarray, forward: np.ndarray, backward: np.ndarray)
     return cv2.dilate(large[parts].astype(np.uint8), np.ones((3, 3), np.uint8))
 
 
-def check_motion(handles: np.ndarray, targets: np.ndarray, size: tuple[int, int]) -> float:
+def check_motion(
+    handles: np.ndarray, targets: np.ndarray, size: tuple[int, int], checks: Checks = DEFAULT.checks
+) -> float:
     """Mean drag length over the short side of ``size`` = (H, W); :class:`Rejected` beyond the limits."""
     motion = float(np.linalg.norm(targets - handles, axis=-1).mean()) / min(size)
-    if motion < MIN_MOTION:
+    if motion < checks.min_motion:
         raise Rejected("too little motion")
-    if motion > MAX_MOTION:
+    if motion > checks.max_motion:
         raise Rejected("too much motion")
     return motion
 
 
-def shaded_cells(here: np.ndarray, there: np.ndarray, motion: np.ndarray) -> np.ndarray:
+def shaded_cells(
+    here: np.ndarray, there: np.ndarray, motion: np.ndarray, checks: Checks = DEFAULT.checks
+) -> np.ndarray:
     """Where only a shadow or a reflection moved: the detail stood still, and better so than with the motion.
 
     Args:
@@ -139,10 +146,10 @@ def shaded_cells(here: np.ndarray, there: np.ndarray, motion: np.ndarray) -> np.
     landing = cell_centres(*here.shape[:2]) + motion
     stayed = _correlation(detail, other)
     went = _correlation(detail, look_up_cells(other, landing))
-    return (stayed > SHADED) & (stayed > went) & (np.linalg.norm(motion, axis=-1) > 2)
+    return (stayed > checks.shaded) & (stayed > went) & (np.linalg.norm(motion, axis=-1) > 2)
 
 
-def check_trust(pair: FramePair, mask: np.ndarray) -> None:
+def check_trust(pair: FramePair, mask: np.ndarray, checks: Checks = DEFAULT.checks) -> None:
     """:class:`Rejected` unless what moves inside a mask ``(H, W)`` is understood.
 
     Unknown motion along rims is usual, and so is background whose uncovering could not be confirmed. A
@@ -150,11 +157,11 @@ def check_trust(pair: FramePair, mask: np.ndarray) -> None:
     """
     asked = (pair.moving > 0) & mask[::STRIDE, ::STRIDE]
     unknown = [asked & (state == UNKNOWN) for state in (pair.forward_state, pair.backward_state)]
-    radius = max(1, round(PATCH * min(asked.shape)))
+    radius = max(1, round(checks.patch * min(asked.shape)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     patches = cv2.morphologyEx((unknown[0] & unknown[1]).astype(np.uint8), cv2.MORPH_OPEN, kernel)
     most = max(int(cells.sum()) for cells in unknown)
-    if most > MAX_UNKNOWN * asked.sum() or patches.sum() > MAX_PATCHES * asked.sum():
+    if most > checks.max_unknown * asked.sum() or patches.sum() > checks.max_patches * asked.sum():
         raise Rejected("motion cannot be trusted")
 
 
@@ -169,21 +176,39 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.blur(a * b, window) / np.sqrt(power + 1.0))
 
 
-def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray) -> None:
+def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray, checks: Checks) -> None:
     still = moving == 0
     change = (to_cells(second).astype(np.float32) - to_cells(first))[still]
-    if np.abs(np.median(change, axis=0)).max() > MAX_FLICKER:
+    if np.abs(np.median(change, axis=0)).max() > checks.max_flicker:
         raise Rejected("light flickers")
 
 
-def _check_sharpness(first: np.ndarray, second: np.ndarray, moving: np.ndarray) -> None:
+def _check_scrolling(pair: FramePair, checks: Checks) -> None:
+    """Burnt-in text that scrolls: a band from side to side all of whose motion is one shift along it."""
+    sure = (pair.forward_state == VISIBLE) & (pair.moving > 0)
+    dx, dy = pair.forward
+    for along, across, cells in ((dx, dy, sure), (dy.T, dx.T, sure.T)):
+        straight = cells & (np.abs(across) < 0.5) & (np.abs(along) > 2)
+        if not straight.any():
+            continue
+        alike = straight & (np.abs(along - np.median(along[straight])) < 0.5)
+        band = alike.mean(axis=1) > 0.4
+        columns = np.flatnonzero(alike[band].any(axis=0))
+        reaches = (
+            band.sum() > 2 and columns[0] < 0.06 * alike.shape[1] and columns[-1] > 0.94 * alike.shape[1]
+        )
+        if reaches and alike[band].sum() > checks.scroll_share * cells[band].sum():
+            raise Rejected("text scrolls")
+
+
+def _check_sharpness(first: np.ndarray, second: np.ndarray, moving: np.ndarray, checks: Checks) -> None:
     height, width = moving.shape[0] * STRIDE, moving.shape[1] * STRIDE
     region = cv2.resize(moving, (width, height), interpolation=cv2.INTER_NEAREST) > 0
     edges = [
         float(np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F))[region].mean())
         for image in (first, second)
     ]
-    if min(edges) < MIN_SHARPNESS * max(edges):
+    if min(edges) < checks.min_sharpness * max(edges):
         raise Rejected("one frame is blurred")
     if max(edges) < 1.0:
         raise Rejected("no detail")

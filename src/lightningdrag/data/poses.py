@@ -8,6 +8,7 @@ import numpy as np
 from lightningdrag.data.camera import MOVING, find_camera, stabilise, transform
 from lightningdrag.data.clips import DrawnPair, draw_pair
 from lightningdrag.data.pairs import Rejected, changed_cells
+from lightningdrag.data.recipe import DEFAULT, DataRecipe
 from lightningdrag.data.tracks import cell_centres, dis_flow, disagreement, to_cells, tolerance
 
 SCALES = (1.0, 0.5, 0.25)
@@ -15,7 +16,9 @@ SEARCH = 0.22  # of the short side, how far matching by blocks looks
 BLOCK = 8
 
 
-def photograph_pair(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> DrawnPair:
+def photograph_pair(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, recipe: DataRecipe = DEFAULT
+) -> DrawnPair:
     """A pair with a request from two photographs ``(H, W, 3)`` uint8 RGB of one size.
 
     Raises:
@@ -23,7 +26,7 @@ def photograph_pair(first: np.ndarray, second: np.ndarray, rng: np.random.Genera
     """
     forward, backward = far_motion(first, second)
     reliable = disagreement(forward, backward) < tolerance(forward)
-    view = find_camera(first, second, forward, reliable)
+    view = find_camera(first, second, forward, reliable, recipe.camera)
     if view.kind == MOVING:
         raise Rejected("the camera moves")
     if np.any(view.homography != np.eye(3)):
@@ -33,7 +36,7 @@ def photograph_pair(first: np.ndarray, second: np.ndarray, rng: np.random.Genera
         backward = far_motion(second, first)[0]
     elif rng.random() < 0.5:
         first, second, forward, backward = second, first, backward, forward
-    return draw_pair(first, second, forward, backward, (0, 1), view, rng)
+    return draw_pair(first, second, forward, backward, (0, 1), view, rng, recipe.checks)
 
 
 def far_motion(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

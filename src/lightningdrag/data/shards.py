@@ -2,8 +2,8 @@
 
 Each sample is ``first.jpg``, ``second.jpg``, ``motion.npz``, ``mask.png``, ``meta.json`` under one key.
 Beside ``NAME.tar`` lies ``NAME.json``, which says where in the tar each sample's files are; ``index.json``
-lists the finished shards. A shard is renamed into place before the index names it, so a reader sees whole
-shards only, even while more are being written.
+lists the finished shards. A shard stands whole in its place before the index names it, so a reader sees
+whole shards only, even while more are being written.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from lightningdrag.data import storage
 from lightningdrag.data.pairs import FramePair
 
 INDEX = "index.json"
 FORMAT = "lightningdrag-pairs-1"
-SHARD_SAMPLES = 256
 KINDS = ("video", "pose", "synthetic")
 _JPEG = [
     cv2.IMWRITE_JPEG_QUALITY,
@@ -91,92 +91,52 @@ def decode_sample(files: dict[str, bytes]) -> Sample:
         )
 
 
-class ShardWriter:
-    """Writes samples into shards by split and kind; use as a context manager.
+def write_shard(folder: str, name: str, samples: list[dict[str, bytes]]) -> str:
+    """Write samples, as :func:`encode_sample` gives them, into ``NAME.tar``, and ``NAME.json`` beside it.
 
-    Args:
-        folder: made if it is not there; must not hold shards already.
-        samples: how many samples go into one shard.
+    The same samples give the same bytes.
+
+    Returns:
+        The tar's SHA-256.
     """
+    buffer = io.BytesIO()
+    entries = []
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, files in enumerate(samples):
+            key = f"{name}-{number:05d}"
+            members = {}
+            for member, content in files.items():
+                header = tarfile.TarInfo(f"{key}.{member}")
+                header.size = len(content)
+                members[member] = (buffer.tell() + tarfile.BLOCKSIZE, len(content))
+                tar.addfile(header, io.BytesIO(content))
+            entries.append({"key": key, "members": members, **_facts(json.loads(files["meta.json"]))})
+    content = buffer.getvalue()
+    storage.write(storage.join(folder, f"{name}.tar"), content)
+    storage.write(storage.join(folder, f"{name}.json"), json.dumps(entries, ensure_ascii=False).encode())
+    return hashlib.sha256(content).hexdigest()
 
-    def __init__(self, folder: Path, samples: int = SHARD_SAMPLES) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / INDEX).exists():
-            raise FileExistsError(f"{folder} already holds a dataset ({INDEX}); give an empty folder")
-        self.folder = folder
-        self.samples = samples
-        self.dropped: dict[str, int] = {}
-        self._shards: list[dict[str, Any]] = []
-        self._open: dict[tuple[str, str], list[dict[str, bytes]]] = {}
-        self._count = 0
 
-    def __enter__(self) -> ShardWriter:
-        return self
+def write_index(folder: str, shards: list[dict[str, Any]], **facts: Any) -> None:
+    """Name the finished shards (``file``, ``split``, ``kind``, ``samples``, ``sha256``) in the index."""
+    index = {"format": FORMAT, "shards": shards, **facts}
+    storage.write(storage.join(folder, INDEX), json.dumps(index, indent=1, ensure_ascii=False).encode())
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
 
-    def add(self, files: dict[str, bytes]) -> None:
-        """Add one sample as :func:`encode_sample` gives it."""
-        meta = json.loads(files["meta.json"])
-        waiting = self._open.setdefault((meta["split"], meta["kind"]), [])
-        waiting.append(files)
-        if len(waiting) == self.samples:
-            self._flush(meta["split"], meta["kind"])
+def read_index(folder: str) -> dict[str, Any]:
+    """The index of a prepared dataset.
 
-    def count_dropped(self, reasons: dict[str, int]) -> None:
-        """Add to the counts of what was left out, by reason; they are written into the index."""
-        for reason, count in reasons.items():
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
-
-    def flush(self) -> None:
-        """Write what is still waiting, as shards that are not full."""
-        for split, kind in sorted(self._open):
-            self._flush(split, kind)
-
-    def close(self) -> None:
-        """Write what is still waiting, and the last index."""
-        self.flush()
-        self._write_index()
-
-    def _flush(self, split: str, kind: str) -> None:
-        waiting = self._open[split, kind]
-        if not waiting:
-            return
-        number = sum(shard["split"] == split and shard["kind"] == kind for shard in self._shards)
-        name = f"{split}-{kind}-{number:05d}"
-        entries, digest = self._write_tar(f"{name}.tar", waiting)
-        _replace(self.folder / f"{name}.json", json.dumps(entries, ensure_ascii=False).encode())
-        self._shards.append(
-            {"file": f"{name}.tar", "kind": kind, "split": split, "samples": len(waiting), "sha256": digest}
-        )
-        self._open[split, kind] = []
-        self._write_index()
-
-    def _write_tar(self, name: str, waiting: list[dict[str, bytes]]) -> tuple[list[dict[str, Any]], str]:
-        buffer = io.BytesIO()
-        entries = []
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for files in waiting:
-                key = f"{self._count:08d}"
-                self._count += 1
-                meta = json.loads(files["meta.json"])
-                members = {}
-                for member, content in files.items():
-                    header = tarfile.TarInfo(f"{key}.{member}")
-                    header.size = len(content)
-                    members[member] = (buffer.tell() + tarfile.BLOCKSIZE, len(content))
-                    tar.addfile(header, io.BytesIO(content))
-                facts = {name: meta[name] for name in ("clip", "group", "licence", "motion")}
-                entries.append({"key": key, "members": members, **facts})
-        content = buffer.getvalue()
-        _replace(self.folder / name, content)
-        return entries, hashlib.sha256(content).hexdigest()
-
-    def _write_index(self) -> None:
-        index = {"format": FORMAT, "shards": self._shards, "dropped": dict(sorted(self.dropped.items()))}
-        _replace(self.folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False).encode())
+    Raises:
+        FileNotFoundError: the folder has no index.
+        ValueError: the index has another format.
+    """
+    place = storage.join(folder, INDEX)
+    if not storage.exists(place):
+        raise FileNotFoundError(f"{folder} is no prepared dataset: it has no {INDEX}")
+    index: dict[str, Any] = json.loads(storage.read(place))
+    if index.get("format") != FORMAT:
+        raise ValueError(f"{place} has format {index.get('format')!r}; expected {FORMAT!r}")
+    return index
 
 
 class Dataset:
@@ -189,15 +149,15 @@ class Dataset:
         motions: ``(len,)`` float32, mean drag length over the short side.
     """
 
-    def __init__(self, folder: Path, shards: list[dict[str, Any]], licences: Collection[str] | None) -> None:
+    def __init__(self, folder: str, shards: list[dict[str, Any]], licences: Collection[str] | None) -> None:
         self.groups: list[str] = []
         self.clips: list[str] = []
         self.kinds: list[str] = []
-        self._places: list[tuple[Path, dict[str, tuple[int, int]]]] = []
+        self._places: list[tuple[str, dict[str, tuple[int, int]]]] = []
         motions = []
         for shard in shards:
-            tar = folder / shard["file"]
-            for entry in json.loads(tar.with_suffix(".json").read_text(encoding="utf-8")):
+            tar = storage.join(folder, shard["file"])
+            for entry in read_entries(folder, shard):
                 if licences is not None and not set(entry["licence"].split(" + ")) <= set(licences):
                     continue
                 self.groups.append(entry["group"])
@@ -206,7 +166,7 @@ class Dataset:
                 motions.append(entry["motion"])
                 self._places.append((tar, entry["members"]))
         self.motions = np.array(motions, np.float32)
-        self._files: dict[Path, int] = {}
+        self._files: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -214,12 +174,16 @@ class Dataset:
     def read(self, index: int) -> Sample:
         """Decode one sample."""
         tar, members = self._places[index]
+        return decode_sample(
+            {name: self._bytes(tar, offset, size) for name, (offset, size) in members.items()}
+        )
+
+    def _bytes(self, tar: str, offset: int, size: int) -> bytes:
+        if storage.is_url(tar):
+            return storage.read_range(tar, offset, size)
         if tar not in self._files:
             self._files[tar] = os.open(tar, os.O_RDONLY)
-        descriptor = self._files[tar]
-        return decode_sample(
-            {name: os.pread(descriptor, size, offset) for name, (offset, size) in members.items()}
-        )
+        return os.pread(self._files[tar], size, offset)
 
 
 def open_shards(
@@ -231,7 +195,7 @@ def open_shards(
     """Open a prepared dataset; shards that are finished now are seen, later ones are not.
 
     Args:
-        folder: what ``lightningdrag prepare`` wrote.
+        folder: what ``lightningdrag prepare`` wrote, a path or a URL.
         split: ``"train"`` or ``"dev"``.
         kinds: any of ``"video"``, ``"pose"``, ``"synthetic"``.
         licences: keep samples all of whose pictures are under these licences; None keeps all.
@@ -240,12 +204,8 @@ def open_shards(
         FileNotFoundError: the folder has no index.
         ValueError: the index has another format, or no shard fits.
     """
-    folder = Path(folder)
-    if not (folder / INDEX).exists():
-        raise FileNotFoundError(f"{folder} is no prepared dataset: it has no {INDEX}")
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    if index.get("format") != FORMAT:
-        raise ValueError(f"{folder / INDEX} has format {index.get('format')!r}; expected {FORMAT!r}")
+    folder = str(folder)
+    index = read_index(folder)
     shards = [s for s in index["shards"] if s["split"] == split and s["kind"] in kinds]
     if not shards:
         there = sorted({(s["split"], s["kind"]) for s in index["shards"]})
@@ -253,10 +213,21 @@ def open_shards(
     return Dataset(folder, shards, licences)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    beside.replace(path)
+def read_entries(folder: str, shard: dict[str, Any]) -> list[dict[str, Any]]:
+    """What ``NAME.json`` says of each sample of a shard in the index."""
+    place = storage.join(folder, shard["file"].removesuffix(".tar") + ".json")
+    entries: list[dict[str, Any]] = json.loads(storage.read(place))
+    return entries
+
+
+def _facts(meta: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a sample without opening it."""
+    facts = {name: meta[name] for name in ("clip", "group", "licence", "motion")}
+    if "frames" in meta:
+        facts["gap"] = abs(meta["frames"][1] - meta["frames"][0])
+        facts["points"] = len(meta["handles"])
+        facts |= {name: meta[name] for name in ("camera", "mask_share")}
+    return facts
 
 
 def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:

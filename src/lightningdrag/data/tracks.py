@@ -6,6 +6,7 @@ Motion lives on a grid of stride 2: cell (row, column) has its centre at pixel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,6 +34,10 @@ class ClipFlow:
 
     forward: np.ndarray
     backward: np.ndarray
+
+
+Tracker = Callable[[np.ndarray], ClipFlow]
+"""Finds the motion between all neighbouring frames of ``(T, H, W, 3)`` uint8 RGB."""
 
 
 def dis_flow(first: np.ndarray, second: np.ndarray, initial: np.ndarray | None = None) -> np.ndarray:

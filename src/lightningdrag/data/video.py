@@ -9,60 +9,104 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from lightningdrag.data import storage
+from lightningdrag.data.recipe import DEFAULT, Frames
+
 if TYPE_CHECKING:
     import av
 
-SHORT_SIDE = 288
-MAX_RATE = 12.5
-MAX_FRAMES = 96  # a piece of 96 frames at 512x288 and its flows take about 0.3 GB
-BAR_LEVEL = 24  # letterbox bars are darker than this everywhere, codec noise included
+COMBED_FRAMES = 0.25  # share of a piece's frames that make it interlaced
+COMB_LEVEL = 12  # grey levels by which a line stands out from both its neighbours
 
 
 class UnreadableVideo(ValueError):
-    """A file that holds no frame that can be decoded."""
+    """A file that gives no frames; the message is the reason, as counted."""
 
 
-def read_video(
-    path: Path, short_side: int = SHORT_SIDE, max_rate: float = MAX_RATE, max_frames: int = MAX_FRAMES
-) -> Iterator[np.ndarray]:
-    """Pieces of a video, in order; a damaged end is left out.
+class Video:
+    """A video file's frames, in pieces.
 
-    Args:
-        path: anything FFmpeg reads.
-        short_side: frames are scaled down to this, never up.
-        max_rate: frames per second kept at most, by time stamp.
-        max_frames: frames in a piece, which bounds the memory.
-
-    Yields:
-        ``(T, H, W, 3)`` uint8 RGB, upright, H and W even.
-
-    Raises:
-        UnreadableVideo: not one frame can be decoded.
+    Attributes:
+        place: a path or a URL of anything FFmpeg reads.
+        seconds: how long it says it is; 0 before it is opened, or where it does not say.
+        damaged: decoding stopped before the end; what came before was given.
+        interlaced: kept frames in which lines stand out like a comb, as a share.
     """
-    piece: list[np.ndarray] = []
-    count = 0
-    for frame in _frames(path, max_rate):
-        image = _scaled(_upright(frame), short_side)
-        if piece and (image.shape != piece[0].shape or len(piece) == max_frames):
-            yield np.stack(piece)
-            piece = []
-        piece.append(image)
-        count += 1
-    if not count:
-        raise UnreadableVideo(f"{path} holds no video frame that can be decoded")
-    yield np.stack(piece)
+
+    def __init__(self, place: str | Path, rule: Frames = DEFAULT.frames) -> None:
+        self.place = str(place)
+        self.rule = rule
+        self.seconds = 0.0
+        self.damaged = False
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Pieces in order, ``(T, H, W, 3)`` uint8 RGB, upright, H and W even.
+
+        Raises:
+            UnreadableVideo: not one frame can be decoded, the frames are too large, or they are
+                interlaced.
+        """
+        piece: list[np.ndarray] = []
+        combed = count = 0
+        for frame in self._frames():
+            image = _upright(frame)
+            combed += _is_combed(image, self.rule.comb_share)
+            image = scaled_photo(image, self.rule.short_side)
+            if piece and (image.shape != piece[0].shape or len(piece) == self.rule.piece):
+                yield self._checked(piece, combed)
+                piece, combed = [], 0
+            piece.append(image)
+            count += 1
+        if not count:
+            raise UnreadableVideo("no frame can be decoded")
+        yield self._checked(piece, combed)
+
+    def _checked(self, piece: list[np.ndarray], combed: int) -> np.ndarray:
+        if len(piece) > 2 and combed > COMBED_FRAMES * len(piece):
+            raise UnreadableVideo("interlaced")
+        return np.stack(piece)
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        """Frames at no more than the rule's rate, by their time stamps."""
+        import av
+
+        try:
+            if not storage.size(self.place):
+                raise UnreadableVideo("empty file")
+            with storage.opened(self.place) as file, av.open(file) as container:
+                if not container.streams.video:
+                    raise UnreadableVideo("no video stream")
+                self.seconds = (container.duration or 0) / av.time_base
+                codec = container.streams.video[0].codec_context
+                if max(codec.width, codec.height) > self.rule.max_side:
+                    raise UnreadableVideo(f"frames larger than {self.rule.max_side} px")
+                try:
+                    yield from _thinned(container.decode(video=0), self.rule.max_rate)
+                except (av.error.FFmpegError, OSError):
+                    self.damaged = True
+        except PermissionError as error:
+            raise UnreadableVideo("may not be read") from error
+        except (av.error.FFmpegError, OSError) as error:
+            raise UnreadableVideo("not a video") from error
 
 
-def first_frame(path: Path, short_side: int = SHORT_SIDE) -> np.ndarray:
-    """The first frame of a video, ``(H, W, 3)`` uint8 RGB, scaled as in :func:`read_video`."""
-    return next(read_video(path, short_side, max_frames=1))[0]
+def read_video(path: str | Path, rule: Frames = DEFAULT.frames) -> Iterator[np.ndarray]:
+    """:meth:`Video.pieces` of a file."""
+    return Video(path, rule).pieces()
 
 
-def without_bars(frames: np.ndarray) -> np.ndarray:
+def first_frame(path: str | Path, rule: Frames = DEFAULT.frames) -> np.ndarray:
+    """The first frame of a video, ``(H, W, 3)`` uint8 RGB, scaled as in :meth:`Video.pieces`."""
+    for frame in Video(path, rule)._frames():
+        return scaled_photo(_upright(frame), rule.short_side)
+    raise UnreadableVideo("no frame can be decoded")
+
+
+def without_bars(frames: np.ndarray, level: int = DEFAULT.frames.bar_level) -> np.ndarray:
     """Crop black letterbox bars that stay through all frames, ``(T, H, W, 3)`` -> ``(T, H', W', 3)``."""
     brightest = frames.max(axis=(0, 3))
-    rows = np.flatnonzero(np.percentile(brightest, 95, axis=1) > BAR_LEVEL)
-    columns = np.flatnonzero(np.percentile(brightest, 95, axis=0) > BAR_LEVEL)
+    rows = np.flatnonzero(np.percentile(brightest, 95, axis=1) > level)
+    columns = np.flatnonzero(np.percentile(brightest, 95, axis=0) > level)
     if not len(rows) or not len(columns):
         return frames
     height, width = brightest.shape
@@ -75,36 +119,8 @@ def without_bars(frames: np.ndarray) -> np.ndarray:
     return frames[:, top : bottom - (bottom - top) % 2, left : right - (right - left) % 2]
 
 
-def scaled_photo(image: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
+def scaled_photo(image: np.ndarray, short_side: int = DEFAULT.frames.short_side) -> np.ndarray:
     """An image ``(H, W, 3)`` scaled down to a short side, never up, and cropped to even sides."""
-    return _scaled(image, short_side)
-
-
-def _frames(path: Path, max_rate: float) -> Iterator[av.VideoFrame]:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                return
-            due = float("-inf")
-            for frame in container.decode(video=0):
-                time = frame.time
-                if time is not None:
-                    if time < due - 0.1 / max_rate:  # time stamps jitter
-                        continue
-                    due = max(due, time) + 1 / max_rate
-                yield frame
-    except (av.error.FFmpegError, OSError):
-        return
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
-    return np.rot90(image, (frame.rotation // 90) % 4) if frame.rotation else image
-
-
-def _scaled(image: np.ndarray, short_side: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     if scale < 1:
@@ -112,3 +128,33 @@ def _scaled(image: np.ndarray, short_side: int) -> np.ndarray:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
+
+
+def _thinned(frames: Iterator[av.VideoFrame], max_rate: float) -> Iterator[av.VideoFrame]:
+    due = float("-inf")
+    for frame in frames:
+        if frame.time is not None:
+            if frame.time < due - 0.1 / max_rate:  # time stamps jitter
+                continue
+            due = max(due, frame.time) + 1 / max_rate
+        yield frame
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    image = frame.to_ndarray(format="rgb24")
+    return np.rot90(image, (frame.rotation // 90) % 4) if frame.rotation else image
+
+
+def _is_combed(image: np.ndarray, share: float) -> bool:
+    """Two fields of an interlaced frame are of two moments: along what moved, every other line stands out.
+
+    A line stands out where it differs from both its neighbours the same way while these two are alike;
+    looking one field's line further tells this from fine detail.
+    """
+    lines = image[:, ::4, 1].astype(np.int16)
+    above, here, below = lines[1:-3], lines[2:-2], lines[3:-1]
+    same_field = np.abs(lines[:-4] - here) + np.abs(lines[4:] - here)
+    apart = np.minimum(np.abs(here - above), np.abs(here - below))
+    alike = (here - above) * (here - below) > 0
+    combed = alike & (apart > COMB_LEVEL) & (np.abs(above - below) < apart) & (same_field < apart)
+    return bool(combed.mean() > share)
