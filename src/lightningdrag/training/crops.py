@@ -17,7 +17,7 @@ from lightningdrag.training.losses import LABEL_STRIDE, Labels
 from lightningdrag.warp import NUM_ANCHORS, rim_anchors
 
 MAX_POINTS = 20
-LOOSE_MASKS = 0.5
+LOOSE_MASKS = 0.6
 """Share of masks that are widened around the drags, as masks derived from drags alone are."""
 PINNED = 0.15
 """Share of samples that get a pinned point where nothing moves."""
