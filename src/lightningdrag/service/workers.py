@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lightningdrag.service")
 
+START_TIMEOUT = 600.0
+"""Seconds that loading the models may take."""
+
 OnStep = Callable[[int, int], None]
 
 
@@ -64,7 +67,7 @@ class ProcessWorker:
 
     Args:
         models, device, dtype: as :class:`~lightningdrag.service.workbench.Workbench`.
-        timeout: seconds between two signs of life, loading included; then the process is killed.
+        timeout: seconds between two signs of life while it works; then the process is killed.
     """
 
     def __init__(self, models: tuple[str, ...], device: str, dtype: str, timeout: float) -> None:
@@ -89,7 +92,7 @@ class ProcessWorker:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._process.start)
         tasks.close()  # so that the death of the process ends the connection
         cancels.close()
-        kind, value = await self._receive()
+        kind, value = await self._receive(START_TIMEOUT)
         if kind != "ready":
             raise Problem("not-ready", value)
         return value
@@ -102,7 +105,7 @@ class ProcessWorker:
         except OSError:
             raise Problem("worker", "the worker had died; try again") from None
         while True:
-            kind, value = await self._receive()
+            kind, value = await self._receive(self._timeout)
             if kind == "step":
                 on_step(*value)
             elif kind == "done":
@@ -120,7 +123,7 @@ class ProcessWorker:
         await self._kill()
         self._thread.shutdown(wait=False)
 
-    async def _receive(self) -> tuple[str, Any]:
+    async def _receive(self, timeout: float) -> tuple[str, Any]:
         """The next message of the process.
 
         Raises:
@@ -128,11 +131,11 @@ class ProcessWorker:
         """
         received = asyncio.get_running_loop().run_in_executor(self._thread, self._tasks.recv)
         try:
-            return await asyncio.wait_for(asyncio.shield(received), self._timeout)
+            return await asyncio.wait_for(asyncio.shield(received), timeout)
         except (EOFError, OSError):
             reason = "the worker died (killed, or out of memory)"
         except asyncio.TimeoutError:
-            reason = f"the worker said nothing for {self._timeout:g} seconds"
+            reason = f"the worker said nothing for {timeout:g} seconds"
             received.add_done_callback(lambda future: future.exception())  # its end is no news
         await self._kill()
         log.error("%s", reason)

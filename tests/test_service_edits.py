@@ -1,0 +1,235 @@
+"""The service with the built-in model in its real worker process: edits, rounds, animations, faults."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the service's extra is not installed")
+
+from PIL import Image
+
+from lightningdrag import DragEditor, EditRequest
+from lightningdrag.masks import derive_mask
+from lightningdrag.service.settings import Settings
+from lightningdrag.service.workers import ProcessWorker
+from service_running import DRAG, Photo, Running, photo_bytes, request_text, running, wait_until
+
+
+@pytest.fixture(scope="module")
+def worker() -> ProcessWorker:
+    return ProcessWorker(("builtin",), "cpu", "float32", 120)
+
+
+@pytest.fixture(scope="module")
+def server(worker: ProcessWorker) -> Iterator[Running]:
+    with running(Settings(rate=1e6, burst=10**6), [worker]) as server:
+        wait_until(lambda: server.client.get("/readyz").status_code == 200)
+        yield server
+
+
+@pytest.fixture
+def photo(server: Running) -> Photo:
+    return server.open()
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"))
+
+
+def test_a_job_gives_what_the_library_gives(photo: Photo) -> None:
+    done = photo.finish(photo.job(seed=7, num_images=2))
+    assert done["state"] == "done", done["problem"]
+    assert done["request"]["options"]["seed"] == 7
+    editor = DragEditor.from_pretrained("builtin", device="cpu", dtype="float32")
+    expected = editor.run(photo_bytes(), EditRequest.from_json(request_text(seed=7, num_images=2)))
+    assert len(done["candidates"]) == 2
+    for address, image in zip(done["candidates"], expected.images, strict=True):
+        difference = np.abs(pixels(photo.image(address)).astype(int) - pixels(image))
+        assert difference.max() <= 1  # numbers of threads may differ
+    assert (np.asarray(photo.image(done["mask"])) > 0).tolist() == expected.mask.tolist()
+
+
+def test_an_accepted_candidate_is_the_photo_of_the_next_round(server: Running, photo: Photo) -> None:
+    first = photo.finish(photo.job(seed=1))
+    accepted = server.client.post(f"{photo.address}/rounds", json={"job": first["id"], "candidate": 0})
+    assert accepted.status_code == 201
+    assert (accepted.json()["round"], accepted.json()["parent"]) == (1, 0)
+    result = pixels(photo.image(first["candidates"][0]))
+    assert np.array_equal(pixels(photo.image(accepted.json()["photo"])), result)
+
+    second = photo.finish(photo.job(seed=2))
+    assert second["round"] == 1
+    editor = DragEditor.from_pretrained("builtin", device="cpu", dtype="float32")
+    expected = editor.run(result, EditRequest.from_json(request_text(seed=2)))
+    difference = np.abs(pixels(photo.image(second["candidates"][0])).astype(int) - pixels(expected.image))
+    assert difference.max() <= 1
+
+    again = photo.finish(photo.job(data={"round": 0}, seed=1))  # undone: the first round's photo
+    assert np.array_equal(pixels(photo.image(again["candidates"][0])), result)
+    rounds = server.client.get(photo.address).json()["rounds"]
+    assert [each["round"] for each in rounds] == [0, 1]
+
+
+def test_nothing_changes_outside_a_mask(photo: Photo) -> None:
+    mask = np.zeros((120, 160), np.uint8)
+    mask[30:80, 40:100] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    done = photo.finish(photo.job(files={"mask": ("mask.png", buffer.getvalue(), "image/png")}))
+    before, after = (
+        pixels(photo.image(a)) for a in (f"{photo.address}/rounds/0/photo", done["candidates"][0])
+    )
+    assert np.array_equal(before[mask == 0], after[mask == 0])
+    assert not np.array_equal(before, after)
+
+
+def test_exif_and_16_bits_are_kept(server: Running) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "a photographer"
+    photo = server.open(photo_bytes(kind="JPEG", exif=exif, quality=95))
+    done = photo.finish(photo.job())
+    for kind in ("png", "jpeg", "webp"):
+        image = photo.image(done["candidates"][0], format=kind)
+        assert image.format == kind.upper()
+        assert image.size == (160, 120)
+        assert image.getexif()[0x013B] == "a photographer"
+    small = photo.image(done["candidates"][0], format="webp", side=40)
+    assert small.size == (40, 30)
+
+    import cv2
+
+    deep = np.random.default_rng(0).integers(0, 2**16, (64, 64, 3), dtype=np.uint16)
+    photo = server.open(cv2.imencode(".png", deep)[1].tobytes())
+    done = photo.finish(photo.job(drags=[{"handle": [30, 30], "target": [34, 30]}]))
+    answer = server.client.get(done["candidates"][0])
+    result = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert result.dtype == np.uint16
+    assert np.array_equal(result[:8], deep[:8])
+    assert (
+        "8%20bits" in server.client.get(done["candidates"][0], params={"format": "jpeg"}).headers["X-Notes"]
+    )
+
+
+def test_one_shot_edit_and_preview(server: Running, photo: Photo) -> None:
+    form = {"request": request_text(seed=3)}
+    answer = server.client.post("/api/v1/edit", data=form, files={"image": photo_bytes()})
+    assert answer.headers["content-type"] == "image/png"
+    done = photo.finish(photo.job(seed=3))
+    assert np.array_equal(
+        pixels(Image.open(io.BytesIO(answer.content))), pixels(photo.image(done["candidates"][0]))
+    )
+    shown = photo.start("preview")
+    editor = DragEditor.from_pretrained("warp")
+    expected = editor.run(photo_bytes(), EditRequest.from_json(request_text()))
+    assert np.array_equal(pixels(Image.open(io.BytesIO(shown.content))), pixels(expected.image))
+    assert len(server.state.store.get(photo.record["id"]).jobs) == 1  # the preview's is forgotten
+
+
+def test_the_derived_mask(server: Running, photo: Photo) -> None:
+    from lightningdrag import Drag
+
+    answer = server.client.post(f"{photo.address}/mask", json={"drags": [DRAG]})
+    expected = derive_mask([Drag(DRAG["handle"], DRAG["target"])], 160, 120)
+    assert ((np.asarray(Image.open(io.BytesIO(answer.content))) > 0) == expected).all()
+    answer = server.client.post(f"{photo.address}/mask?side=80", json={"drags": [DRAG]})
+    small = np.asarray(Image.open(io.BytesIO(answer.content))) > 0
+    assert small.shape == (60, 80)
+    assert abs(small.mean() - expected.mean()) < 0.02
+
+
+@pytest.mark.parametrize("kind", ["webp", "mp4"])
+def test_an_animation_goes_from_the_photo_to_the_result(server: Running, photo: Photo, kind: str) -> None:
+    if kind == "mp4":
+        pytest.importorskip("av", reason="PyAV is not installed")
+    answer = photo.start("animations", data={"format": kind, "frames": 4}, seed=5)
+    done = photo.finish(answer.json())
+    assert (done["state"], done["steps"]) == ("done", 3)
+    data = server.client.get(done["animation"]).content
+    last = pixels(photo.image(photo.finish(photo.job(seed=5))["candidates"][0])).astype(int)
+    first = pixels(photo.image(f"{photo.address}/rounds/0/photo")).astype(int)
+    if kind == "webp":
+        image = Image.open(io.BytesIO(data))
+        assert image.n_frames == 4
+        frames = []
+        for index in (0, 3):
+            image.seek(index)
+            frames.append(pixels(image))
+    else:
+        import av
+
+        with av.open(io.BytesIO(data)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    nearer = [np.abs(frame - first).mean() < np.abs(frame - last).mean() for frame in (frames[0], frames[-1])]
+    assert nearer == [True, False]
+
+
+def test_a_killed_worker_fails_its_job_and_the_next_one_works(
+    server: Running, worker: ProcessWorker, photo: Photo
+) -> None:
+    job = photo.job(steps=1000)
+    wait_until(lambda: photo.state_of(job)["step"] > 0)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    ended = photo.finish(job)
+    assert ended["state"] == "failed"
+    assert ended["problem"]["type"] == "urn:lightningdrag:worker"
+    assert photo.finish(photo.job())["state"] == "done"
+    assert "lightningdrag_worker_restarts_total 1.0" in server.client.get("/metrics").text
+
+
+def test_a_silent_worker_is_replaced(server: Running, worker: ProcessWorker, photo: Photo) -> None:
+    worker._timeout, kept = 0.5, worker._timeout
+    try:
+        job = photo.job(steps=1000)
+        wait_until(lambda: photo.state_of(job)["step"] > 0)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        assert photo.finish(job)["problem"]["type"] == "urn:lightningdrag:worker"
+    finally:
+        worker._timeout = kept
+    assert photo.finish(photo.job())["state"] == "done"
+
+
+def test_a_long_edit_is_cancelled_between_steps(photo: Photo) -> None:
+    job = photo.job(steps=1000)
+    wait_until(lambda: photo.state_of(job)["step"] > 0)
+    photo.running.client.post(f"{photo.address}/jobs/{job['id']}/cancel")
+    assert photo.finish(photo.job())["state"] == "done"
+    assert photo.state_of(job)["state"] == "cancelled"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(server: Running, photo: Photo) -> None:
+    import resource
+
+    size = len(photo_bytes()) + 100
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, kept[1]))  # files end here, as on a full disk
+    try:
+        job = photo.finish(photo.job())
+        refused = server.client.post("/api/v1/sessions", content=photo_bytes(400, 300))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert job["problem"]["type"] == "urn:lightningdrag:storage"
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:lightningdrag:storage")
+    assert [path.name for path in server.state.store.get(photo.record["id"]).folder.iterdir()] == ["photo"]
+    assert photo.finish(photo.job())["state"] == "done"
+
+
+def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    missing = tmp_path / "no.safetensors"
+    missing.write_bytes(b"nothing")
+    worker = ProcessWorker((str(missing),), "cpu", "auto", 60)
+    with running(Settings(models=(str(missing),)), [worker]) as server:
+        wait_until(lambda: server.client.get("/readyz").json()["status"] == "failed")
+        answer = server.open().start()
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:lightningdrag:not-ready")
+    assert "cannot be loaded" in answer.json()["detail"]
