@@ -1,0 +1,115 @@
+// Photos and saved edits in: by button, drop, paste, example, or as they were left.
+
+import * as bitmaps from "./bitmaps.js";
+import { readRequest } from "./settings.js";
+import { Work } from "./work.js";
+
+const LARGEST_VIEW = 4096;
+
+export class Files {
+  constructor({ editor, scene, toasts, client }, input) {
+    Object.assign(this, { editor, scene, toasts, client, input });
+    input.addEventListener("change", () => this.take([...input.files]));
+    document.addEventListener("paste", (event) => this.take([...event.clipboardData.files]));
+    for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
+    document.addEventListener("dragover", () => document.body.classList.add("dropping"));
+    for (const name of ["dragleave", "drop"]) {
+      document.addEventListener(name, (event) => {
+        if (name === "drop" || !event.relatedTarget) document.body.classList.remove("dropping");
+      });
+    }
+    document.addEventListener("drop", (event) => this.take([...event.dataTransfer.files]));
+  }
+
+  ask() {
+    this.input.value = "";
+    this.input.click();
+  }
+
+  /** A photo, a saved edit, or both. */
+  async take(files) {
+    const saved = files.find((file) => file.name.endsWith(".json") || file.type === "application/json");
+    const photo = files.find((file) => file !== saved);
+    try {
+      const request = saved && readRequest(await saved.text());
+      if (photo) await this.open(photo, photo.name || "pasted.png", request);
+      else if (request) this.#apply(request);
+    } catch (error) {
+      this.toasts.error(error);
+    }
+  }
+
+  /** @param {Blob} blob @param {object} [request] what `readRequest` gave */
+  async open(blob, name, request) {
+    const { limits } = this.editor.models;
+    if (limits && blob.size > limits.bytes) {
+      throw new Error(`${name} has ${megabytes(blob.size)}; this server takes up to ${megabytes(limits.bytes)}.`);
+    }
+    const bitmap = await bitmaps.decode(blob).catch(() => null);
+    const work = bitmap ? this.#start(blob, name, bitmap, request) : null;
+    if (work) this.#send(work, blob);
+    else await this.#openByServer(blob, name, request);
+  }
+
+  async example({ name, photo, request }) {
+    const blob = await this.client.blob(photo);
+    await this.open(blob, `${name}.jpg`, readRequest(JSON.stringify(request)));
+  }
+
+  /** A photo's picture; what the browser cannot read, the server turns into something that it can. */
+  async read(blob, key) {
+    try {
+      return await bitmaps.decode(blob);
+    } catch {
+      const view = await this.editor.remote.photo(key, blob, `format=webp&side=${LARGEST_VIEW}`);
+      return bitmaps.decode(view);
+    }
+  }
+
+  #start(blob, name, size, request) {
+    const work = Work.open(blob, name, size, request);
+    if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
+    this.editor.start(work);
+    this.#use(request);
+    return work;
+  }
+
+  /** Upload while the person looks; a run later waits for no upload. */
+  async #send(work, blob) {
+    try {
+      const { info } = await this.editor.remote.place(work.state.photo, blob);
+      for (const warning of info.warnings) this.toasts.show(warning);
+    } catch (error) {
+      if (this.editor.work !== work || error.type === undefined) return; // the run tries again
+      this.editor.close();
+      this.toasts.error(error);
+    }
+  }
+
+  async #openByServer(blob, name, request) {
+    this.editor.remote.forget();
+    const key = {};
+    const { info } = await this.editor.remote.place(key, blob);
+    this.#start(blob, name, { width: info.width, height: info.height }, request);
+    for (const warning of info.warnings) this.toasts.show(warning);
+  }
+
+  #apply(request) {
+    const { editor } = this;
+    if (!editor.work) throw new Error("Open the photo first, then its saved edit; or drop both together.");
+    if (editor.state.proposal) editor.keep();
+    const { width, height } = editor.work;
+    const outside = request.drags.flatMap(({ handle, target }) => [handle, target]).find(([x, y]) => x > width || y > height);
+    if (outside) throw new Error(`This edit is for a larger photo: it has a point at ${outside.map(Math.round).join(", ")}.`);
+    editor.work.change({ drags: request.drags, mask: request.mask });
+    this.#use(request);
+    editor.changed();
+  }
+
+  #use(request) {
+    if (!request) return;
+    this.editor.set({ settings: { ...this.editor.settings, ...request.options } });
+  }
+}
+
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;

@@ -1,0 +1,104 @@
+// The settings, the help sheet, and the question for the token.
+
+import { COMMANDS } from "./commands.js";
+import { $, element } from "./dom.js";
+import { DEFAULTS, saveSettings } from "./settings.js";
+
+const THEME = "lightningdrag.theme";
+
+export class Panels {
+  constructor(editor) {
+    this.editor = editor;
+    this.form = $("#settings");
+    fillHelp($("#keys"));
+    this.form.addEventListener("input", () => this.#read());
+    this.form.addEventListener("submit", (event) => event.preventDefault());
+    this.form.addEventListener("reset", (event) => {
+      event.preventDefault();
+      this.editor.set({ settings: { ...DEFAULTS } });
+      saveSettings(DEFAULTS);
+    });
+    $("#lock-seed").addEventListener("click", () => this.#lockSeed());
+    editor.addEventListener("change", () => this.#write());
+    followTheme(this.form.elements.theme);
+    this.#write();
+  }
+
+  toggle(name) {
+    const panel = $(`#${name}`);
+    if (panel.tagName === "DIALOG") panel.showModal();
+    else panel.togglePopover();
+  }
+
+  /** What the server offers. */
+  offer({ models }) {
+    const options = models.map(({ name }, at) => element("option", { value: at ? name : "" }, name));
+    this.form.elements.model.replaceChildren(...options);
+    this.#write();
+  }
+
+  #read() {
+    const { elements } = this.form;
+    const settings = { ...this.editor.settings, model: elements.model.value };
+    for (const name of Object.keys(DEFAULTS)) {
+      const input = elements[name];
+      if (input.type !== "number" || !input.validity.valid) continue;
+      settings[name] = input.value === "" ? null : Number(input.value);
+    }
+    saveSettings(settings);
+    this.editor.set({ settings });
+  }
+
+  #write() {
+    const { elements } = this.form;
+    const { settings, models, state } = this.editor;
+    for (const [name, value] of Object.entries(settings)) {
+      if (elements[name] && elements[name] !== document.activeElement) elements[name].value = value ?? "";
+    }
+    const model = models.models.find(({ name }) => name === settings.model) ?? models.models[0];
+    if (elements.model.selectedIndex < 0) elements.model.value = "";
+    $("#model-note").textContent = model ? `${model.summary} ${model.licence}` : "";
+    elements.steps.placeholder = model?.steps ? `${model.steps}` : "automatic";
+    elements.guidance.placeholder = model?.guidance ? `${model.guidance}` : "automatic";
+    $("#lock-seed").hidden = state?.proposal?.request.options?.seed === undefined;
+  }
+
+  #lockSeed() {
+    const settings = { ...this.editor.settings, seed: this.editor.state.proposal.request.options.seed };
+    saveSettings(settings);
+    this.editor.set({ settings });
+  }
+}
+
+/** @returns {Promise<string>} the token that the person gives */
+export function askToken(wasWrong) {
+  const dialog = $("#token");
+  if (wasWrong) $("#token-note").textContent = "That token is not the server's. Try again.";
+  if (!dialog.open) dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.querySelector("input").value.trim()), { once: true });
+  });
+}
+
+function fillHelp(place) {
+  for (const group of new Set(COMMANDS.map(({ group }) => group))) {
+    const rows = COMMANDS.filter((command) => command.group === group && command.keys.length).map(({ title, keys }) =>
+      element("div", {}, element("span", {}, title), element("span", {}, ...keys.map((key) => element("kbd", {}, key)))),
+    );
+    place.append(element("section", {}, element("h3", {}, group), ...rows));
+  }
+}
+
+function followTheme(choice) {
+  const light = matchMedia("(prefers-color-scheme: light)");
+  choice.value = localStorage.getItem(THEME) ?? "";
+  const apply = () => {
+    document.documentElement.dataset.theme = choice.value || (light.matches ? "light" : "dark");
+  };
+  choice.addEventListener("change", () => {
+    localStorage.setItem(THEME, choice.value);
+    apply();
+  });
+  light.addEventListener("change", apply);
+  apply();
+}

@@ -1,0 +1,215 @@
+// Mouse, pen and touch on the canvas: pulling, painting, panning, pinching, tap-hold.
+
+import { isPin } from "./mask.js";
+
+const HOLD = 550; // milliseconds of a tap that removes
+const LEAST_PULL = 3; // screen pixels; less is a click
+const STILL = 8; // screen pixels that a finger may tremble
+
+export function listen(canvas, editor, scene) {
+  const fingers = new Map(); // pointer id -> [x, y]
+  let gesture = null; // {move(x, y), end()}
+  let hold = null;
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+
+  function begin(event, x, y) {
+    const { tool, view } = editor;
+    if (event.button === 1 || tool === "hand" || editor.spaceHeld) return panning(x, y);
+    if (editor.divide !== null && editor.mode === "result") return sliding(x);
+    if (tool === "brush" || tool === "eraser") return stroking(x, y);
+    const touched = editor.mode === "result" ? null : hit(editor, x, y, event.pointerType);
+    const point = view.toPhoto(x, y);
+    if (!touched && !inPhoto(editor.work, point)) return panning(x, y);
+    if (touched) {
+      if (event.pointerType === "touch") hold = setTimeout(() => removeHeld(touched.index), HOLD);
+      return moving(x, y, touched);
+    }
+    if (tool === "drag") return pulling(x, y);
+    editor.addDrag(point);
+    return null;
+  }
+
+  /** A new drag, once it is more than a click. */
+  function pulling(fromX, fromY) {
+    const handle = editor.view.toPhoto(fromX, fromY);
+    let begun = false;
+    return {
+      move(x, y) {
+        const point = editor.view.toPhoto(x, y);
+        if (begun) editor.moveEnd(point);
+        else if (Math.hypot(x - fromX, y - fromY) >= LEAST_PULL) {
+          begun = true;
+          editor.addDrag(handle, point);
+        }
+      },
+      drop: () => begun && editor.forsake(),
+    };
+  }
+
+  /** An end of a drag, picked up where it was touched. */
+  function moving(fromX, fromY, touched) {
+    editor.set({ selected: touched });
+    const [px, py] = editor.view.toScreen(editor.state.drags[touched.index][touched.end]);
+    let lifted = false;
+    return {
+      move(x, y) {
+        const way = Math.hypot(x - fromX, y - fromY);
+        if (way > STILL) clearTimeout(hold);
+        if (!lifted && way < LEAST_PULL) return;
+        if (!lifted) editor.lift();
+        lifted = true;
+        editor.moveEnd(editor.view.toPhoto(x + px - fromX, y + py - fromY));
+      },
+      drop: () => lifted && editor.forsake(),
+    };
+  }
+
+  function panning(fromX, fromY) {
+    return {
+      move(x, y) {
+        editor.view.pan(x - fromX, y - fromY);
+        [fromX, fromY] = [x, y];
+        editor.changed("look");
+      },
+    };
+  }
+
+  function sliding() {
+    const move = (x) => {
+      const share = (x - editor.view.x) / (editor.work.width * editor.view.scale);
+      editor.set({ divide: Math.min(1, Math.max(0, share)) });
+    };
+    return { move };
+  }
+
+  function stroking(x, y) {
+    let from = editor.view.toPhoto(x, y);
+    editor.stroke(from, from);
+    return {
+      move(toX, toY) {
+        const to = editor.view.toPhoto(toX, toY);
+        editor.stroke(from, to);
+        from = to;
+      },
+      end: () => editor.endStroke(),
+    };
+  }
+
+  function removeHeld(index) {
+    gesture?.drop?.();
+    gesture = null;
+    editor.remove(index);
+    navigator.vibrate?.(15);
+  }
+
+  function stop() {
+    clearTimeout(hold);
+    gesture?.end?.();
+    gesture = null;
+  }
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (!editor.work || event.button === 2) return;
+    canvas.setPointerCapture(event.pointerId);
+    scene.cursor.key = null;
+    const [x, y] = place(event);
+    fingers.set(event.pointerId, [x, y]);
+    if (fingers.size === 2) {
+      clearTimeout(hold);
+      if (gesture?.drop) gesture.drop();
+      else gesture?.end?.();
+      gesture = null;
+      editor.changed();
+    } else if (fingers.size === 1) gesture = begin(event, x, y);
+  });
+
+  canvas.addEventListener("pointermove", (event) => {
+    const [x, y] = place(event);
+    const paints = editor.work && (editor.tool === "brush" || editor.tool === "eraser");
+    scene.cursor.brush = paints && event.pointerType !== "touch" ? [x, y] : null;
+    if (fingers.size === 2 && fingers.has(event.pointerId)) pinch(event.pointerId, x, y);
+    else if (fingers.has(event.pointerId)) gesture?.move(x, y);
+    else canvas.style.cursor = cursorAt(editor, x, y);
+    if (scene.cursor.brush) scene.ask();
+  });
+
+  function pinch(id, x, y) {
+    const [other] = [...fingers].filter(([key]) => key !== id).map(([, point]) => point);
+    const [oldX, oldY] = fingers.get(id);
+    const factor = Math.hypot(x - other[0], y - other[1]) / Math.max(1, Math.hypot(oldX - other[0], oldY - other[1]));
+    editor.view.pan((x - oldX) / 2, (y - oldY) / 2);
+    editor.view.zoom(factor, (x + other[0]) / 2, (y + other[1]) / 2);
+    fingers.set(id, [x, y]);
+    editor.changed("look");
+  }
+
+  for (const name of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(name, (event) => {
+      if (!fingers.delete(event.pointerId)) return;
+      if (!fingers.size) stop();
+      scene.ask();
+    });
+  }
+
+  canvas.addEventListener("pointerleave", () => {
+    scene.cursor.brush = null;
+    scene.ask();
+  });
+
+  canvas.addEventListener("contextmenu", (event) => {
+    event.preventDefault();
+    if (editor.mode !== "edit") return;
+    const touched = hit(editor, ...place(event), event.pointerType);
+    if (touched && !gesture) editor.remove(touched.index);
+  });
+
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    if (!editor.work) return;
+    const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
+    const paints = editor.tool === "brush" || editor.tool === "eraser";
+    if (paints && !event.ctrlKey) {
+      editor.set({ brush: resized(editor.brush, Math.exp(-pixels / 400)) });
+    } else if (event.shiftKey) {
+      editor.view.pan(-(event.deltaX || pixels), 0);
+      editor.changed("look");
+    } else {
+      editor.view.zoom(Math.exp(-pixels / (event.ctrlKey ? 120 : 400)), ...place(event));
+      editor.changed("look");
+    }
+  }, { passive: false });
+}
+
+/** A brush made larger or smaller within reason. */
+export const resized = (brush, factor) => Math.min(400, Math.max(4, brush * factor));
+
+/** The end of a drag under a point of the screen: {index, end}, or null. The last drawn comes first. */
+function hit(editor, x, y, pointerType) {
+  const near = pointerType === "touch" ? 24 : 12;
+  let best = null;
+  let least = near;
+  editor.state.drags.forEach((drag, index) => {
+    for (const end of isPin(drag) ? ["handle"] : ["handle", "target"]) {
+      const [px, py] = editor.view.toScreen(drag[end]);
+      const away = Math.hypot(px - x, py - y);
+      if (away <= least) [best, least] = [{ index, end }, away];
+    }
+  });
+  return best;
+}
+
+function inPhoto({ width, height }, [x, y]) {
+  return x >= -0.5 && y >= -0.5 && x <= width - 0.5 && y <= height - 0.5;
+}
+
+function cursorAt(editor, x, y) {
+  if (!editor.work) return "default";
+  if (editor.tool === "hand" || editor.spaceHeld) return "grab";
+  if (editor.divide !== null && editor.mode === "result") return "ew-resize";
+  if (editor.tool === "brush" || editor.tool === "eraser") return "none";
+  if (editor.mode === "edit" && hit(editor, x, y)) return "move";
+  return inPhoto(editor.work, editor.view.toPhoto(x, y)) ? "crosshair" : "grab";
+}

@@ -1,0 +1,138 @@
+// Jobs on the server, through everything that can come between: full queues, lost connections, restarts.
+
+import { Offline, Problem } from "./client.js";
+
+const SESSIONS = "/api/v1/sessions";
+const FINAL = new Set(["done", "failed", "cancelled"]);
+
+export class Remote {
+  #session = null;
+  #rounds = new Map(); // photo key -> round of the session
+  #placing = Promise.resolve(); // one upload at a time
+
+  /** @param {import("./client.js").Client} client */
+  constructor(client) {
+    this.client = client;
+  }
+
+  /** Start afresh: another photo, or the server has forgotten the session. */
+  forget() {
+    this.#session = null;
+    this.#rounds.clear();
+  }
+
+  /** Where a photo is on the server, which is given it if it lacks it. @returns {Promise<{session, round, info}>} */
+  place(key, blob, signal) {
+    const placed = this.#placing.then(() => this.#place(key, blob, signal));
+    this.#placing = placed.catch(() => {});
+    return placed;
+  }
+
+  async #place(key, blob, signal) {
+    if (!this.#rounds.has(key)) {
+      const left = this.#session;
+      this.info = await this.client.json(SESSIONS, { method: "POST", body: blob, signal });
+      this.#session = this.info.id;
+      this.#rounds = new Map([[key, 0]]);
+      if (left) this.client.fetch(`${SESSIONS}/${left}`, { method: "DELETE" }).catch(() => {});
+    }
+    return { session: this.#session, round: this.#rounds.get(key), info: this.info };
+  }
+
+  /** Make a candidate a round, if the server still knows it; if not, it is sent when it is needed. */
+  async accept(key, job, candidate) {
+    const { round } = await this.client.post(`${SESSIONS}/${job.session}/rounds`, { job: job.id, candidate });
+    if (job.session === this.#session) this.#rounds.set(key, round);
+  }
+
+  /** A photo in another format or size. */
+  async photo(key, blob, query, signal) {
+    return this.#persist(signal, () => {}, async () => {
+      const { session, round } = await this.place(key, blob, signal);
+      return this.client.blob(`${SESSIONS}/${session}/rounds/${round}/photo?${query}`, { signal });
+    });
+  }
+
+  /**
+   * Run a job to its end.
+   * @param {"jobs" | "animations"} kind
+   * @param {(round: number) => FormData} form
+   * @param {(news: object) => void} report a Job, or {state: "busy" | "offline"}
+   * @returns {Promise<object>} the finished Job with `results`, the blobs it left
+   */
+  async run(kind, key, blob, form, signal, report) {
+    return this.#persist(signal, report, async () => {
+      const { session, round } = await this.place(key, blob, signal);
+      const path = `${SESSIONS}/${session}/${kind}`;
+      const job = await this.client.json(path, { method: "POST", body: form(round), signal });
+      const done = await this.#follow(job, signal, report);
+      if (done.state === "failed") throw new Problem(done.problem ?? {});
+      if (done.state === "cancelled") throw new DOMException("cancelled", "AbortError");
+      const addresses = kind === "jobs" ? done.candidates : [done.animation];
+      done.results = await Promise.all(addresses.map((address) => this.client.blob(address, { signal })));
+      return done;
+    });
+  }
+
+  /** Try until it is done, or fails for a reason that waiting does not mend. */
+  async #persist(signal, report, action) {
+    for (let gone = 0; ; ) {
+      try {
+        return await action();
+      } catch (error) {
+        if (error.type === "session-gone" && gone++ < 3) this.forget();
+        else if (error.type === "queue-full" || error.type === "rate") {
+          report({ state: "busy" });
+          await wait(1000 * Math.min(error.retryAfter, 10), signal);
+        } else if (error instanceof Offline) {
+          report({ state: "offline" });
+          await this.#untilBack(signal);
+        } else throw error;
+      }
+    }
+  }
+
+  async #follow(job, signal, report) {
+    const path = `${SESSIONS}/${job.session}/jobs/${job.id}`;
+    const cancel = () => this.client.fetch(`${path}/cancel`, { method: "POST" }).catch(() => {});
+    signal.addEventListener("abort", cancel, { once: true });
+    try {
+      for (;;) {
+        try {
+          for await (const [, news] of this.client.events(`${path}/events`, signal)) {
+            report(news);
+            if (FINAL.has(news.state)) return news;
+          }
+        } catch (error) {
+          if (!(error instanceof Offline)) throw error;
+          report({ state: "offline" });
+          await this.#untilBack(signal);
+        }
+      }
+    } finally {
+      signal.removeEventListener("abort", cancel);
+    }
+  }
+
+  async #untilBack(signal) {
+    for (let pause = 300; ; pause = Math.min(pause * 1.5, 4000)) {
+      await wait(pause, signal);
+      try {
+        await fetch("/healthz", { signal, cache: "no-store" });
+        return;
+      } catch (error) {
+        if (signal?.aborted) throw error;
+      }
+    }
+  }
+}
+
+function wait(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}

@@ -1,0 +1,66 @@
+// Pictures, requests and animations out.
+
+import { requestOf } from "./settings.js";
+
+const ENDINGS = { png: "png", jpeg: "jpg", webp: "webp", mp4: "mp4" };
+
+export class Saving {
+  constructor({ editor, runner, toasts }) {
+    Object.assign(this, { editor, runner, toasts });
+  }
+
+  /** What is shown, at full size. */
+  async image(format) {
+    try {
+      this.#download(await this.#picture(format), ENDINGS[format]);
+    } catch (error) {
+      this.toasts.error(error);
+    }
+  }
+
+  async copy() {
+    try {
+      if (!navigator.clipboard?.write) throw new Error("This browser lets only pages from https or this machine copy.");
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": this.#picture("png") })]);
+      this.toasts.show("Copied.");
+    } catch (error) {
+      this.toasts.error(error);
+    }
+  }
+
+  /** The edit as the command line reads it: of the result, or as it is drawn. */
+  request() {
+    const { work, settings } = this.editor;
+    const request = work.state.proposal?.request ?? requestOf(work, settings, { withMask: true });
+    this.#download(new Blob([JSON.stringify(request, null, 1)], { type: "application/json" }), "json");
+  }
+
+  /** The drag as a film, made stage by stage. */
+  async animation(format) {
+    const { editor, runner } = this;
+    if (editor.state.proposal) editor.adjust();
+    if (!editor.state.drags.length) {
+      this.toasts.show("Draw a drag first; the film shows it being pulled.");
+      return;
+    }
+    const done = await runner.animate(format);
+    if (done) this.#download(done.results[0], ENDINGS[format]);
+  }
+
+  async #picture(format) {
+    const { work, remote } = this.editor;
+    const blob = work.photos.get(work.shown);
+    if (blob.type === `image/${format}`) return blob;
+    const { proposal } = work.state;
+    if (proposal) await remote.accept(work.shown, proposal.job, proposal.chosen).catch(() => {}); // else it is sent
+    return remote.photo(work.shown, blob, `format=${format}`);
+  }
+
+  #download(blob, ending) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${this.editor.work.name.replace(/\.[^.]*$/, "")}-dragged.${ending}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
+}

@@ -1,0 +1,59 @@
+// The options of a run, kept between visits, and the request that is sent.
+
+const NAME = "lightningdrag.settings";
+export const DEFAULTS = {
+  model: "",
+  num_images: 1,
+  steps: null,
+  guidance: null,
+  seed: null, // null draws one for each run
+  max_step: null,
+  augment: 0,
+};
+
+export function loadSettings() {
+  try {
+    return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(NAME)) };
+  } catch {
+    return { ...DEFAULTS };
+  }
+}
+
+export const saveSettings = (settings) => localStorage.setItem(NAME, JSON.stringify(settings));
+
+/** The edit as the command line reads and writes it. */
+export function requestOf(work, settings, { withMask }) {
+  const { model, ...options } = settings;
+  const { drags, mask } = work.state;
+  return {
+    schema: "lightningdrag.edit",
+    version: 1,
+    image: work.name,
+    drags,
+    mask: withMask ? mask : null,
+    options,
+  };
+}
+
+/** A saved request, checked as far as the page needs. @throws {Error} in plain words */
+export function readRequest(text) {
+  let request;
+  try {
+    request = JSON.parse(text);
+  } catch {
+    throw new Error("This file is no saved edit: it is not JSON.");
+  }
+  if (request?.schema !== "lightningdrag.edit" || request.version !== 1) {
+    throw new Error("This file is no saved edit of LightningDrag, or of another version.");
+  }
+  const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
+  if (!Array.isArray(request.drags) || !request.drags.every((d) => isPoint(d?.handle) && isPoint(d?.target))) {
+    throw new Error("The drags of this saved edit cannot be read.");
+  }
+  const mask = request.mask?.runs && request.mask.size ? request.mask : null;
+  if (request.mask && !mask) throw new Error("This saved edit keeps its mask in another file; open it without.");
+  const options = Object.fromEntries(
+    Object.entries(request.options ?? {}).filter(([name]) => name in DEFAULTS && name !== "model"),
+  );
+  return { drags: request.drags, mask, options };
+}

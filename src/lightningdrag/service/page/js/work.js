@@ -1,0 +1,76 @@
+// One piece of work: its photos, and every state it went through, for undo and redo across everything.
+//
+// A state is a plain object that never changes:
+//   photo     the key of the photo that is edited
+//   drags     [{handle: [x, y], target: [x, y]}]
+//   mask      {size, runs} as drawn, or null for the derived one
+//   proposal  what a run gave and nobody has kept yet: {candidates: [key], chosen, request, seconds}, or null
+// Photos are files (Blob) under keys: the one opened, and every candidate.
+
+const MOST_STATES = 400;
+
+export const randomId = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(36).padStart(2, "0")).join("");
+
+export class Work {
+  constructor({ id = randomId(), name, width, height, states, index = 0, photos }) {
+    Object.assign(this, { id, name, width, height, states, index, photos });
+  }
+
+  /** New work on a photo. @param {Blob} blob */
+  static open(blob, name, { width, height }, request) {
+    const key = randomId();
+    const state = { photo: key, drags: request?.drags ?? [], mask: request?.mask ?? null, proposal: null };
+    return new Work({ name, width, height, states: [state], photos: new Map([[key, blob]]) });
+  }
+
+  get state() {
+    return this.states[this.index];
+  }
+
+  /** The photo on view: a candidate, or the one that is edited. */
+  get shown() {
+    const { proposal, photo } = this.state;
+    return proposal ? proposal.candidates[proposal.chosen] : photo;
+  }
+
+  /** Go on to a new state; what was undone is forgotten. */
+  change(patch) {
+    this.states.splice(this.index + 1, Infinity, { ...this.state, ...patch });
+    this.states.splice(0, Math.max(0, this.states.length - MOST_STATES));
+    this.index = this.states.length - 1;
+  }
+
+  /** Alter the last state: the rest of one gesture. */
+  amend(patch) {
+    this.states[this.index] = { ...this.state, ...patch };
+  }
+
+  undo() {
+    if (this.index > 0) this.index--;
+  }
+
+  redo() {
+    if (this.index < this.states.length - 1) this.index++;
+  }
+
+  /** The photos gone through, oldest first: {photo, index of its last state}. */
+  get rounds() {
+    const rounds = [];
+    this.states.forEach(({ photo }, index) => {
+      if (rounds.at(-1)?.photo === photo) rounds.at(-1).index = index;
+      else rounds.push({ photo, index });
+    });
+    return rounds;
+  }
+
+  goTo(index) {
+    this.index = index;
+  }
+
+  /** What is stored of it, its photos aside. */
+  record() {
+    const { id, name, width, height, states, index } = this;
+    return { id, name, width, height, states, index, keys: [...this.photos.keys()], updated: Date.now() };
+  }
+}
