@@ -49,9 +49,24 @@ def load_components(
         CheckpointError: a folder or file that is missing, damaged, or does not fit; it is named.
         ModelError, FetchError: neither a folder nor a hub name; the hub cannot be reached.
     """
+    drag_folder = resolve(lightning_drag, "lightning_drag")
+    parts = load_base(base, vae, ip_adapter, dtype)
+    return {
+        **parts,
+        "appearance_encoder": load_part(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
+        "point_encoder": _cast(_load_point_encoder(drag_folder, parts["unet"]), dtype),
+    }
+
+
+def load_base(
+    base: str | Path, vae: str | Path, ip_adapter: str | Path, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """What the method builds on, and does not train: all components but its own two.
+
+    Arguments and errors as for :func:`load_components`.
+    """
     base_folder = resolve(base, "base")
     prompt_folder = resolve(ip_adapter, "ip_adapter")
-    drag_folder = resolve(lightning_drag, "lightning_drag")
     unet = load_part(UNet2DConditionModel, base_folder / "unet", dtype)
     if unet.config.in_channels != 9:
         raise CheckpointError(
@@ -65,8 +80,6 @@ def load_components(
         "tokenizer": _load_tokenizer(base_folder / "tokenizer"),
         "image_encoder": image_encoder,
         "image_prompt": _cast(_load_image_prompt(prompt_folder, image_encoder, unet), dtype),
-        "appearance_encoder": load_part(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
-        "point_encoder": _cast(_load_point_encoder(drag_folder, unet), dtype),
         "unet": unet,
         "scheduler": _load_scheduler(base_folder / "scheduler"),
     }

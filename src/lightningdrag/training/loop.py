@@ -283,7 +283,7 @@ def micro_batch(recipe: Recipe, processes: int) -> int:
     micro = recipe.micro_batch or max(1, recipe.batch // processes)
     if recipe.batch % (micro * processes):
         raise RecipeError(
-            f"a batch of {recipe.batch} does not divide among {processes} processes in micro-batches of {micro}"
+            f"a batch of {recipe.batch} does not divide into {processes} x micro-batches of {micro}"
         )
     return micro
 

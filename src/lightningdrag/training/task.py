@@ -15,9 +15,9 @@ from lightningdrag.training.recipe import BuiltinRecipe, LCMRecipe, Recipe, SD15
 class Task(nn.Module, ABC):
     """A model in training: all that the trainer knows of it.
 
-    Its parameters are what learns; networks that stay as they are must not be registered as submodules
-    (see :class:`Frozen`), so that neither checkpoints nor DDP nor FSDP carry them. Everything goes through
-    ``forward``, which is what accelerate wraps.
+    Its parameters are what learns; networks that stay as they are must not be registered as submodules,
+    so that neither checkpoints nor DDP nor FSDP carry them. Everything goes through ``forward``, which is
+    what accelerate wraps.
 
     To add a loss, add a term to what :meth:`losses` returns. One that has weights of its own, such as a
     critic, registers them here: they are trained by the same optimiser, so give the critic detached
@@ -51,15 +51,6 @@ class Task(nn.Module, ABC):
             weights: this module's state dict, averaged and gathered.
             facts: of the run, for the file's header.
         """
-
-
-class Frozen:
-    """Modules that are used but not trained, hidden from ``parameters()`` and ``state_dict()``."""
-
-    def __init__(self, **modules: nn.Module) -> None:
-        for module in modules.values():
-            module.requires_grad_(False).eval()
-        self.__dict__.update(modules)
 
 
 def make_task(recipe: Recipe) -> Task:

@@ -1,0 +1,170 @@
+"""Training and distilling the SD 1.5 model, at toy width: what learns, what it learns, what loads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor
+
+from lightningdrag.checkpoints.released import fuse_lcm_lora
+from lightningdrag.models.sd15 import SD15Model
+from lightningdrag.training.lcm import LCMTask, denoised
+from lightningdrag.training.loader import Batch, Mixture, stack, validation_batches
+from lightningdrag.training.log import read_log
+from lightningdrag.training.loop import Trainer
+from lightningdrag.training.recipe import LCMRecipe, SD15Recipe
+from lightningdrag.training.sd15 import SD15Task, mix, start_pipeline
+from lightningdrag.training.task import Task
+from moving_square import write_dataset
+from sd15_tiny import PARTS, load_pipeline
+
+RECIPE = SD15Recipe(
+    base=str(PARTS["base"]),
+    vae=str(PARTS["vae"]),
+    ip_adapter=str(PARTS["ip_adapter"]),
+    size=64,
+    batch=4,
+    micro_batch=2,
+    steps=4,
+    warmup=1,
+    mixture={"video": 1.0},
+    workers=0,
+    precision="no",
+    point_dropout=0.0,
+    validate_every=0,
+    log_every=1,
+    preview_steps=2,
+    trackers=(),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def batch(data: Path) -> Batch:
+    mixture = Mixture(str(data), RECIPE, 64)
+    return stack([mixture[i] for i in range(4)])
+
+
+def gradients(task: Task, batch: Batch) -> dict[str, Tensor]:
+    task.zero_grad()
+    task(batch)["loss"].backward()
+    return {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}
+
+
+def trainer(task: Task, data: Path, out: Path) -> Trainer:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Trainer(task, data, out, lambda record: None)
+
+
+def test_the_appearance_encoder_starts_as_the_denoiser() -> None:
+    pipeline = start_pipeline(RECIPE)
+    torch.testing.assert_close(
+        pipeline.appearance_encoder.conv_in.weight, pipeline.unet.conv_in.weight[:, :4]
+    )
+    middle = "mid_block.resnets.0.conv1.weight"
+    torch.testing.assert_close(
+        pipeline.appearance_encoder.get_parameter(middle), pipeline.unet.get_parameter(middle)
+    )
+
+
+def test_every_part_of_the_method_learns_and_nothing_else_does(batch: Batch) -> None:
+    task = SD15Task(RECIPE, load_pipeline())
+    found = gradients(task, batch)
+    assert found.keys() == dict(task.named_parameters()).keys()
+    assert {name.split(".")[0] for name in found} == {"appearance_encoder", "point_encoder"}
+    assert all(gradient.abs().sum() > 0 for name, gradient in found.items() if "point_encoder" in name)
+    assert all(p.grad is None for p in task.pipeline.unet.parameters())
+
+
+def test_gradient_checkpointing_changes_no_gradient(batch: Batch) -> None:
+    kept = gradients(SD15Task(replace(RECIPE, gradient_checkpointing=False), load_pipeline()), batch)
+    again = gradients(SD15Task(RECIPE, load_pipeline()), batch)
+    for name, gradient in kept.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_a_sample_whose_points_are_dropped_does_not_see_them(batch: Batch) -> None:
+    task = SD15Task(replace(RECIPE, point_dropout=1.0), load_pipeline())
+    moved = replace(batch, drags=replace(batch.drags, targets=batch.drags.targets.flip(0)))
+    assert task(batch)["loss"] == task(moved)["loss"]
+    seeing = SD15Task(RECIPE, load_pipeline())
+    assert seeing(batch)["loss"] != seeing(moved)["loss"]
+
+
+def test_a_batch_costs_what_its_samples_cost_alone(data: Path) -> None:
+    """So it does not matter how samples are split over processes and accumulated."""
+    task = SD15Task(RECIPE, load_pipeline())
+    mixture = Mixture(str(data), RECIPE, 64)
+    examples = [mixture[i] for i in range(3)]
+    with torch.no_grad():
+        together = task(stack(examples))["loss"]
+        alone = torch.stack([task(stack([example]))["loss"] for example in examples]).mean()
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_training_lowers_the_loss_and_makes_points_matter(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=60, learning_rate=2e-3, schedule="constant", batch=8, micro_batch=8)
+    task = SD15Task(recipe)
+    dev = validation_batches(str(data), 64, 4, 4)[0]
+    # The same four edits at sixteen timesteps each.
+    many = [replace(dev, numbers=[1000 * i + n for n in range(4)]) for i in range(16)]
+
+    def loss(points: Tensor) -> float:
+        with torch.no_grad():
+            moved = [replace(b, drags=replace(b.drags, targets=points)) for b in many]
+            return float(torch.stack([task(b)["loss"] for b in moved]).mean())
+
+    true, shuffled = dev.drags.targets, dev.drags.targets.flip(0)
+    before = loss(true)
+    assert loss(shuffled) == before  # untrained, points are ignored
+    trainer(task, data, tmp_path).run()
+    assert loss(true) < 0.97 * before
+    assert loss(shuffled) > loss(true)
+
+
+def test_a_run_previews_its_edits(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=1, validate_every=1, validation_crops=2)
+    trainer(SD15Task(recipe, load_pipeline()), data, tmp_path).run()
+    assert "dev_model" in read_log(tmp_path / "log.jsonl")[-1]
+    assert (tmp_path / "dev-000001.png").exists()
+
+
+def lcm_task() -> LCMTask:
+    names = ("base", "vae", "ip_adapter", "size", "batch", "micro_batch", "steps", "warmup", "mixture",
+             "workers", "precision", "validate_every", "log_every", "trackers")  # fmt: skip
+    recipe = LCMRecipe(**{name: getattr(RECIPE, name) for name in names}, rank=4, learning_rate=1e-2)
+    return LCMTask(recipe, load_pipeline())
+
+
+def test_the_consistency_function_is_the_identity_at_the_end() -> None:
+    task = lcm_task()
+    noisy, eps = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(task.answer(noisy, torch.tensor([0, 0]), eps), noisy)
+    late = torch.tensor([999, 500])
+    clean = denoised(mix(noisy, eps, task.alphas[late]), eps, task.alphas[late])
+    torch.testing.assert_close(clean, noisy, rtol=1e-3, atol=1e-3)
+
+
+def test_a_distilled_lora_changes_few_step_edits_in_the_editor(
+    data: Path, batch: Batch, tmp_path: Path
+) -> None:
+    task = lcm_task()
+    assert {name.split(".")[0] for name, _ in task.named_parameters()} == {"lora"}
+    with torch.no_grad():
+        before = task(batch)["loss"]
+    trainer(task, data, tmp_path).run()
+    with torch.no_grad():
+        assert task(batch)["loss"] != before
+    plain, student = load_pipeline(), load_pipeline()
+    fuse_lcm_lora(student, tmp_path)
+    assert SD15Model(student).default_steps == 8
+    name = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    assert not torch.equal(student.unet.get_parameter(name), plain.unet.get_parameter(name))
