@@ -64,9 +64,9 @@ class Batch:
 class Mixture(TorchDataset[Example]):
     """An endless numbered list of examples; each follows from its number and the recipe's seed alone.
 
-    A kind is drawn by its share, then a group of like scenes, so that a scene filmed many times counts
-    like one filmed once, then a pair of it, in proportion to its motion: video moves little from frame to
-    frame, and people drag far.
+    A kind is drawn by its share, then a group of like scenes in proportion to its pairs, of which
+    preparing has bounded the number, then a pair of it in proportion to its motion: video moves little
+    from frame to frame, and people drag far.
 
     Args:
         data: a prepared dataset's folder.
@@ -78,6 +78,7 @@ class Mixture(TorchDataset[Example]):
         self.size = size
         self.datasets: dict[str, Dataset] = {}
         self.members: dict[str, list[list[int]]] = {}
+        self.sizes: dict[str, np.ndarray] = {}
         for kind in KINDS:
             if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
                 continue
@@ -89,6 +90,7 @@ class Mixture(TorchDataset[Example]):
                 raise ValueError(f"no {kind} pair of {data} is under a licence of {recipe.licences}")
             self.datasets[kind] = dataset
             self.members[kind] = list(groups.values())
+            self.sizes[kind] = np.array([len(group) for group in groups.values()]) / len(dataset)
 
     def __getitem__(self, number: int) -> Example:
         rng = np.random.default_rng((self.recipe.seed, number))
@@ -97,7 +99,8 @@ class Mixture(TorchDataset[Example]):
         while True:  # a few pairs hold no motion inside any crop: draw another
             name = names[rng.choice(len(names), p=share / share.sum())]
             kind = stored_kind(name)
-            dataset, group = self.datasets[kind], self.members[kind][rng.integers(len(self.members[kind]))]
+            dataset, groups = self.datasets[kind], self.members[kind]
+            group = groups[rng.choice(len(groups), p=self.sizes[kind])]
             weight = dataset.motions[group].clip(max=LARGEST_WEIGHT).astype(np.float64)
             sample = dataset.read(int(rng.choice(group, p=weight / weight.sum())))
             try:
