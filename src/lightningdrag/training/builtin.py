@@ -48,7 +48,9 @@ class BuiltinTask(Task):
             if recipe.init:
                 load_weights(network, Path(recipe.init))
         self.network = network
-        self.network.renderer.requires_grad_(recipe.learns == "all")
+        self.network.appearance.requires_grad_(recipe.learns != "renderer")
+        self.network.motion.requires_grad_(recipe.learns != "renderer")
+        self.network.renderer.requires_grad_(recipe.learns != "motion")
         self.critic = Critic() if recipe.adversarial else None
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -62,7 +64,7 @@ class BuiltinTask(Task):
         state, t = self._states(draws, shown, evidence, appearance, batch.labels)
         motion = self.network.motion(state, t, shown, evidence, appearance)
         terms = [motion_terms(motion, mask, evidence, batch.labels)]
-        if recipe.learns == "all":
+        if recipe.learns != "motion":
             fill = draws.normal(NOISE_CHANNELS, *evidence.mask.shape[-2:])
             rendering = self.network.renderer(motion.detach(), shown, evidence, appearance, fill)
             terms.append(rendering_terms(rendering, source, mask, evidence, batch.labels))

@@ -103,8 +103,9 @@ class BuiltinRecipe(Recipe):
 
     model: str = "builtin"
     large_size: int = 192
-    learns: Literal["all", "motion"] = "all"
-    """"motion" leaves the renderer as it is, at half the cost: a motion is the harder thing to learn."""
+    learns: Literal["all", "motion", "renderer"] = "all"
+    """"motion" (with the appearance encoder) leaves the renderer as it is, "renderer" all the rest: each at
+    about half the cost of "all"."""
     start_share: float = 0.5
     """Share of samples at the prior without noise, where the first candidate starts."""
     candidates: int = 3
