@@ -5,6 +5,7 @@ import { COMMANDS } from "./commands.js";
 import { $, element, picture } from "./dom.js";
 
 const THUMB = 128;
+const TOUCH = matchMedia("(pointer: coarse)");
 
 export function showBars(app) {
   const { editor } = app;
@@ -41,6 +42,7 @@ export function showBars(app) {
       button.disabled = !(command.can?.(app) ?? true);
       if (command.on) button.setAttribute("aria-pressed", command.on(app));
     }
+    app.scene.fit();
     $("#percent").textContent = `${Math.round(editor.view.scale * app.scene.ratio * 100)} %`;
     size.value = editor.brush;
     if (!work) return;
@@ -64,9 +66,9 @@ function hint({ state, tool, selected }) {
   if (tool === "hand") return "Move the view.";
   if (tool === "pin") return "Click what must stay in place.";
   if (!state.drags.length) return "Press on something and pull it.";
-  if (selected) return "Arrows move it, Delete removes it.";
+  if (selected) return TOUCH.matches ? "Pull either end; hold it to remove." : "Pull either end; right-click removes.";
   const drags = state.drags.length;
-  return `${drags} ${drags === 1 ? "point" : "points"}. This is a preview; run it for the real thing.`;
+  return `${drags} ${drags === 1 ? "point" : "points"}. A preview; run for the real thing.`;
 }
 
 function showProgress({ label, share }) {

@@ -12,6 +12,7 @@ export function listenToKeys(canvas, app, say) {
   let spaceUsed = false;
 
   document.addEventListener("keydown", (event) => {
+    canvas.classList.remove("pointed");
     if (event.defaultPrevented || isTyping(event.target) || document.querySelector("dialog[open]")) return;
     const onCanvas = event.target === canvas;
     if (event.key === " " && (onCanvas || event.target === document.body)) {

@@ -34,7 +34,7 @@ app.zoom = (factor) => {
   editor.changed("look");
 };
 app.panels = new Panels(editor);
-app.runner = new Runner(editor, toasts);
+app.runner = new Runner(editor, toasts, (key, blob) => app.scene.ready(key, blob));
 app.saving = new Saving(app);
 app.files = new Files(app, $("#file"));
 editor.read = (blob, key) => app.files.read(blob, key);

@@ -12,6 +12,8 @@ export function drawOverlay(context, editor, cursor) {
   const ratio = canvas.width / canvas.clientWidth || 1;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  context.fillStyle = "rgb(0 0 0 / 1%)"; // Chromium may go on showing the last frame where one is all clear
+  context.fillRect(0, 0, 1, 1);
   if (!editor.work) return;
   const { state, view, selected } = editor;
   if (!state.proposal && !editor.before) {
@@ -32,22 +34,23 @@ function drawDrag(context, [hx, hy], [tx, ty], pinned, selectedEnd) {
     return;
   }
   const length = Math.hypot(tx - hx, ty - hy);
-  if (length > 12) {
+  if (length > 20) {
     const [ux, uy] = [(tx - hx) / length, (ty - hy) / length];
-    const tip = [tx - ux * 9, ty - uy * 9];
+    const gap = selectedEnd === "target" ? 14 : 10;
+    const tip = [tx - ux * gap, ty - uy * gap];
     const shaft = () => {
       context.beginPath();
       context.moveTo(hx + ux * 7, hy + uy * 7);
-      context.lineTo(tip[0] - ux * 5, tip[1] - uy * 5);
+      context.lineTo(tip[0] - ux * 8, tip[1] - uy * 8);
     };
     context.lineCap = "round";
-    stroke(context, shaft, 5, "rgb(0 0 0 / 55%)");
-    stroke(context, shaft, 2.5, "#fff");
+    stroke(context, shaft, 5.5, "rgb(0 0 0 / 50%)");
+    stroke(context, shaft, 3, "#fff");
     const head = () => {
       context.beginPath();
       context.moveTo(...tip);
-      context.lineTo(tip[0] - ux * 10 - uy * 5.5, tip[1] - uy * 10 + ux * 5.5);
-      context.lineTo(tip[0] - ux * 10 + uy * 5.5, tip[1] - uy * 10 - ux * 5.5);
+      context.lineTo(tip[0] - ux * 13 - uy * 7, tip[1] - uy * 13 + ux * 7);
+      context.lineTo(tip[0] - ux * 13 + uy * 7, tip[1] - uy * 13 - ux * 7);
       context.closePath();
     };
     context.lineJoin = "round";
@@ -56,7 +59,7 @@ function drawDrag(context, [hx, hy], [tx, ty], pinned, selectedEnd) {
     context.fill();
   }
   disc(context, hx, hy, 6, RED);
-  ring(context, tx, ty, 7, BLUE, false);
+  ring(context, tx, ty, 6, BLUE, false);
   if (selectedEnd === "handle") halo(context, hx, hy);
   if (selectedEnd === "target") halo(context, tx, ty);
 }
@@ -100,7 +103,7 @@ function ring(context, x, y, radius, colour, selected) {
 function halo(context, x, y) {
   const circle = () => {
     context.beginPath();
-    context.arc(x, y, 13, 0, 2 * Math.PI);
+    context.arc(x, y, 12, 0, 2 * Math.PI);
   };
   stroke(context, circle, 3.5, "rgb(0 0 0 / 40%)");
   stroke(context, circle, 2, "#fff");
@@ -138,4 +141,18 @@ function drawDivide(context, { view, work, divide }) {
   };
   stroke(context, line, 4, "rgb(0 0 0 / 35%)");
   stroke(context, line, 2, "#fff");
+  const y = (top + bottom) / 2;
+  context.beginPath();
+  context.arc(x, y, 15, 0, 2 * Math.PI);
+  context.fillStyle = "#fff";
+  context.fill();
+  const arrows = () => {
+    context.beginPath();
+    for (const side of [-1, 1]) {
+      context.moveTo(x + 4 * side, y - 4.5);
+      context.lineTo(x + 8.5 * side, y);
+      context.lineTo(x + 4 * side, y + 4.5);
+    }
+  };
+  stroke(context, arrows, 2, "#23252b");
 }

@@ -57,7 +57,7 @@ export class Panels {
     }
     const model = models.models.find(({ name }) => name === settings.model) ?? models.models[0];
     if (elements.model.selectedIndex < 0) elements.model.value = "";
-    $("#model-note").textContent = model ? `${model.summary} ${model.licence}` : "";
+    $("#model-note").textContent = model ? `${model.summary}. ${model.licence}.` : "";
     elements.steps.placeholder = model?.steps ? `${model.steps}` : "automatic";
     elements.guidance.placeholder = model?.guidance ? `${model.guidance}` : "automatic";
     $("#lock-seed").hidden = state?.proposal?.request.options?.seed === undefined;

@@ -114,6 +114,7 @@ export function listen(canvas, editor, scene) {
   canvas.addEventListener("pointerdown", (event) => {
     if (!editor.work || event.button === 2) return;
     canvas.setPointerCapture(event.pointerId);
+    canvas.classList.add("pointed"); // no focus ring for the mouse
     scene.cursor.key = null;
     const [x, y] = place(event);
     fingers.set(event.pointerId, [x, y]);

@@ -4,9 +4,9 @@ import { randomId } from "./work.js";
 import { requestOf } from "./settings.js";
 
 export class Runner {
-  constructor(editor, toasts) {
-    this.editor = editor;
-    this.toasts = toasts;
+  /** @param {(key: string, blob: Blob) => Promise} decode readies a picture, so that it does not flicker in */
+  constructor(editor, toasts, decode) {
+    Object.assign(this, { editor, toasts, decode });
   }
 
   async run(changes = {}) {
@@ -21,6 +21,7 @@ export class Runner {
       request: { ...done.request, image: work.name, mask: work.state.mask },
       job: { id: done.id, session: done.session },
     };
+    await this.decode(proposal.candidates[0], done.results[0]);
     editor.propose(proposal, done.results);
     for (const warning of done.warnings) if (!warning.startsWith("mask scaled")) this.toasts.show(warning);
   }

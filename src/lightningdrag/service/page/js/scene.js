@@ -7,6 +7,7 @@ import { Renderer } from "./renderer.js";
 export class Scene {
   cursor = { brush: null, key: null }; // where the brush is on the screen, the keyboard's cross on the photo
   frameTimes = []; // milliseconds of the last frames, for measurement
+  reading = new Set(); // keys of photos that are being decoded
   #asked = false;
 
   /** @throws {Error} where the browser has no WebGL2 */
@@ -39,10 +40,16 @@ export class Scene {
     });
   }
 
+  /** Keep all of the photo in view until the person zooms or pans. */
+  fit() {
+    const { work, view } = this.editor;
+    if (work && view.fitted) view.fit(work, this.room());
+  }
+
   draw() {
     const { editor, renderer } = this;
     const { work, view } = editor;
-    if (work && view.fitted) view.fit(work, this.room());
+    this.fit();
     drawOverlay(this.context, editor, this.cursor);
     const key = work && (editor.before ? work.state.photo : work.shown);
     const bitmap = work && this.#bitmap(key);
@@ -72,7 +79,12 @@ export class Scene {
   #dim() {
     const { tool, showMask } = this.editor;
     if (tool === "brush" || tool === "eraser") return 0.8;
-    return showMask ? 0.4 : 0;
+    return showMask ? 0.3 : 0;
+  }
+
+  /** Read a photo before it is shown. */
+  async ready(key, blob) {
+    await bitmaps.store(key, await this.editor.read(blob, key), this.renderer.maxSide);
   }
 
   /** A photo's picture, or undefined and another draw when it has been read. */
@@ -80,12 +92,9 @@ export class Scene {
     const bitmap = bitmaps.stored(key);
     if (bitmap) return bitmap;
     const { work } = this.editor;
-    this.reading ??= new Set();
     if (this.reading.has(key)) return undefined;
     this.reading.add(key);
-    this.editor
-      .read(work.photos.get(key), key)
-      .then((read) => bitmaps.store(key, read, this.renderer.maxSide))
+    this.ready(key, work.photos.get(key))
       .then(() => this.ask())
       .finally(() => this.reading.delete(key));
     return undefined;
