@@ -9,7 +9,7 @@ import numpy as np
 
 from lightningdrag.data.drawing import draw_drags, draw_mask
 from lightningdrag.data.pairs import FramePair
-from lightningdrag.data.shards import ShardWriter, encode_sample
+from lightningdrag.data.shards import encode_sample, write_index, write_shard
 
 SIDE = 160
 
@@ -53,22 +53,31 @@ def moving_square(rng: np.random.Generator) -> FramePair:
 def write_dataset(folder: Path, count: int = 12) -> Path:
     """``count`` training and four dev pairs, each a clip and group of its own."""
     rng = np.random.default_rng(0)
-    with ShardWriter(folder) as writer:
-        for i in range(count + 4):
-            pair = moving_square(rng)
-            handles, targets = draw_drags(pair.forward, pair.forward_state, pair.moving, rng)
-            meta = {
-                "kind": "video",
-                "clip": f"clip{i}",
-                "group": f"group{i}",
-                "licence": "CC0-1.0",
-                "source": "made here",
-                "frames": [0, 1],
-                "camera": "static",
-                "handles": handles.tolist(),
-                "targets": targets.tolist(),
-                "motion": float(np.linalg.norm(targets - handles, axis=-1).mean() / SIDE),
-                "split": "train" if i < count else "dev",
-            }
-            writer.add(encode_sample(pair, draw_mask(pair.moving, handles, targets, rng), meta))
+    samples: dict[str, list[dict[str, bytes]]] = {"train": [], "dev": []}
+    for i in range(count + 4):
+        pair = moving_square(rng)
+        handles, targets = draw_drags(pair.forward, pair.forward_state, pair.moving, rng)
+        mask = draw_mask(pair.moving, handles, targets, rng)
+        split = "train" if i < count else "dev"
+        meta = {
+            "kind": "video",
+            "clip": f"clip{i}",
+            "group": f"group{i}",
+            "licence": "CC0-1.0",
+            "source": "made here",
+            "frames": [0, 1],
+            "camera": "static",
+            "handles": handles.tolist(),
+            "targets": targets.tolist(),
+            "motion": float(np.linalg.norm(targets - handles, axis=-1).mean() / SIDE),
+            "mask_share": float(mask.mean()),
+            "split": split,
+        }
+        samples[split].append(encode_sample(pair, mask, meta))
+    shards = []
+    for split, members in samples.items():
+        name = f"{split}-video-00000"
+        facts = {"file": f"{name}.tar", "split": split, "kind": "video", "samples": len(members)}
+        shards.append({**facts, "sha256": write_shard(str(folder), name, members)})
+    write_index(str(folder), shards)
     return folder

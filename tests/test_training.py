@@ -136,7 +136,7 @@ def test_a_run_leaves_weights_a_log_and_a_picture(folder: Path, tmp_path: Path) 
     assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6]
     assert np.isfinite(records[-1]["dev_model"])
     assert {p.name for p in tmp_path.iterdir()} == {
-        "builtin.safetensors", "checkpoints", "log.jsonl", "dev-000006.png", "recipe.json"
+        "builtin.safetensors", "checkpoints", "log.jsonl", "dev-000006.png", "run.json"
     }  # fmt: skip
 
 

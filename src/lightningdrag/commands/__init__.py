@@ -17,7 +17,19 @@ from lightningdrag import __version__
 from lightningdrag.checkpoints.catalogue import FetchError
 from lightningdrag.commands.console import report_error
 
-VERBS = ("edit", "ui", "batch", "serve", "models", "prepare", "train", "evaluate", "bench")
+VERBS = (
+    "edit",
+    "ui",
+    "batch",
+    "serve",
+    "models",
+    "prepare",
+    "train",
+    "distill",
+    "export",
+    "evaluate",
+    "bench",
+)
 
 EXTRAS = {
     "av": "train",

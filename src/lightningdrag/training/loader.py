@@ -154,7 +154,7 @@ def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batc
     return iter(
         DataLoader(
             Mixture(data, recipe, size),
-            batch_sampler=share,  # type: ignore[arg-type]  # any iterable of lists will do
+            batch_sampler=share,
             collate_fn=stack,
             num_workers=workers,
             prefetch_factor=PREFETCH if workers else None,

@@ -20,6 +20,7 @@ from accelerate.utils import DistributedType, ProjectConfiguration, gather_objec
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
+from lightningdrag.evaluation.provenance import provenance
 from lightningdrag.files import write_atomically
 from lightningdrag.training.checkpoints import list_checkpoints, save_checkpoint
 from lightningdrag.training.loader import Batch, Share, batches, validation_batches
@@ -29,7 +30,7 @@ from lightningdrag.training.task import Task
 from lightningdrag.training.validate import validate
 
 DIVERGED_FILE = "diverged.json"
-RECIPE_FILE = "recipe.json"
+RUN_FILE = "run.json"
 SETTLED = 50
 """Steps after which the running mean of the loss is taken for what is usual."""
 
@@ -127,9 +128,7 @@ class Trainer:
         Raises:
             Diverged: what is on disk stays as it was, beside ``diverged.json``, which names the samples.
         """
-        if self.accelerator.is_main_process:
-            text = json.dumps(asdict(self.recipe), indent=1, ensure_ascii=False)
-            write_atomically(self.out / RECIPE_FILE, text.encode())
+        self._write_facts()
         dev = []
         if self.recipe.validate_every:
             size, count = self.recipe.size, self.recipe.validation_crops
@@ -140,6 +139,14 @@ class Trainer:
         if dev:
             self._validate(dev)
         self.accelerator.end_training()
+
+    def _write_facts(self) -> None:
+        """Recipe, data, and where and how the run was started each time: what a model card is made from."""
+        path = self.out / RUN_FILE
+        if self.accelerator.is_main_process:
+            starts = json.loads(path.read_text())["starts"] if self.step and path.exists() else []
+            facts = {"recipe": asdict(self.recipe), "data": self.data, "starts": [*starts, provenance()]}
+            write_atomically(path, json.dumps(facts, indent=1, ensure_ascii=False).encode())
 
     def _train(self, dev: list[Batch]) -> None:
         recipe = self.recipe

@@ -193,7 +193,7 @@ def start_pipeline(recipe: SD15Recipe) -> LightningDragPipeline:
 
 
 def copied_encoder(unet: UNet2DConditionModel) -> AppearanceEncoder:
-    """An appearance encoder with an inpainting denoiser's weights, of the input channels the latent's four."""
+    """An appearance encoder with an inpainting denoiser's weights, less what is not the latent's input."""
     encoder = AppearanceEncoder.from_config({**unet.config, "in_channels": 4})
     weights = unet.state_dict()
     weights["conv_in.weight"] = weights["conv_in.weight"][:, :4]

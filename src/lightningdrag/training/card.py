@@ -1,0 +1,118 @@
+"""The model card of a run: what it learned from, how, for how long, and how well it did."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lightningdrag.data.shards import KINDS, open_shards
+from lightningdrag.report.plots import lines
+from lightningdrag.training.loader import stored_kind
+from lightningdrag.training.log import Record
+from lightningdrag.training.recipe import Recipe
+
+CURVE_ROWS = 12
+"""Rows of dev metrics that the card shows, evenly over the run."""
+
+
+def model_card(
+    name: str,
+    recipe: Recipe,
+    starts: Sequence[Mapping[str, str]],
+    log: Sequence[Record],
+    data: str,
+    licence: str,
+) -> str:
+    """A card in Markdown.
+
+    Args:
+        starts: where and how the run was started and continued (:func:`evaluation.provenance.provenance`).
+        log: the run's records.
+        data: the dataset that it learned from.
+        licence: of the weights, as whoever publishes them states it.
+    """
+    last = log[-1]
+    samples = last["step"] * recipe.batch
+    facts = {
+        "model": recipe.model,
+        "licence": licence,
+        "made by": f"`{starts[-1]['command']}`",
+        "commit": ", ".join(dict.fromkeys(start["commit"] for start in starts)),
+        "compute": f"{last['seconds'] / 3600:.2f} h, {last['step']} steps of {recipe.batch} samples "
+        f"({samples} in all), started {len(starts)} times, on "
+        + "; ".join(dict.fromkeys(start["machine"] for start in starts)),
+    }
+    plain = type(recipe)()
+    own = {k: v for k, v in asdict(recipe).items() if v != getattr(plain, k) or k == "model"}
+    own.pop("init", None)  # says where files lay on one machine
+    return "\n".join(
+        [
+            f"# Model card: {name}\n",
+            _table(("", ""), facts.items()),
+            "## Results in training\n",
+            "PSNR in the mask, dB, on held-out crops; measure it in full with `lightningdrag evaluate`.\n",
+            _dev_table(log),
+            "![loss over steps](loss.svg)\n",
+            "## Recipe\nFields that differ from the recipe's defaults:\n",
+            "```json\n" + json.dumps(own, indent=1, ensure_ascii=False) + "\n```\n",
+            "## Data\nPairs by kind, source and licence; one of several pictures counts for each of them.\n",
+            _table(("kind", "source", "licence", "pairs", "clips or photos"), data_rows(data, recipe)),
+        ]
+    )
+
+
+def loss_curve(log: Sequence[Record]) -> bytes:
+    """The loss over steps, as SVG."""
+    records = [record for record in log if "loss" in record]
+    series = ([record["step"] for record in records], [record["loss"] for record in records])
+    return lines({"loss": series}, "step", "loss")
+
+
+def data_rows(data: str, recipe: Recipe) -> list[tuple[object, ...]]:
+    """(kind, source, licence, pairs, clips or photos) of what a recipe takes of a dataset."""
+    rows: list[tuple[object, ...]] = []
+    for kind in KINDS:
+        if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
+            continue
+        dataset = open_shards(data, "train", [kind], recipe.licences or None)
+        pairs: dict[str, int] = defaultdict(int)
+        pictures, licences = defaultdict(set), defaultdict(set)
+        for i in range(len(dataset)):
+            meta = dataset.read(i).meta
+            sources = str(meta["source"]).split(" + ")
+            for place in {repository(source) for source in sources}:
+                pairs[place] += 1
+                licences[place].add(str(meta["licence"]) if len(sources) == 1 else "with others")
+            for source in sources:
+                pictures[repository(source)].add(source)
+        for place in sorted(pairs, key=lambda place: -pairs[place]):
+            alone = sorted(licences[place] - {"with others"}) or ["see its other rows"]
+            rows.append((kind, place, "; ".join(alone), pairs[place], len(pictures[place])))
+    return rows
+
+
+def repository(source: str) -> str:
+    """The first two parts of "owner/name/path/in/it"."""
+    return "/".join(source.split("/")[:2])
+
+
+def _dev_table(log: Sequence[Record]) -> str:
+    records = [record for record in log if any(key.startswith("dev_") for key in record)]
+    if not records:
+        return "None were taken.\n"
+    names = [key for key in records[0] if key.startswith("dev_")]
+    stride = max(1, -(-len(records) // CURVE_ROWS))
+    shown = records[::-1][::stride][::-1]
+    rows = [(r["step"], f"{r['seconds'] / 60:.0f}", *(r[name] for name in names)) for r in shown]
+    return _table(("step", "minutes", *(name.removeprefix("dev_") for name in names)), rows)
+
+
+def _table(head: Sequence[str], rows: Any) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return (
+        "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines)
+        + "\n"
+    )

@@ -1,0 +1,146 @@
+"""Runs: stopped and killed ones go on as if nothing had been, two processes learn what one learns."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lightningdrag.training.checkpoints import list_checkpoints
+from lightningdrag.training.log import read_log
+from lightningdrag.training.loop import Diverged, micro_batch
+from lightningdrag.training.recipe import RecipeError
+from moving_square import write_dataset
+from training_small import RECIPE, small_trainer
+
+PROGRAM = str(Path(__file__).parent / "training_small.py")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 40 steps that nothing disturbed."""
+    out = tmp_path_factory.mktemp("straight")
+    small_trainer(RECIPE, data, out).run()
+    return out
+
+
+def losses(out: Path) -> list[float]:
+    records = [record for record in read_log(out / "log.jsonl") if "loss" in record]
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    return [record["loss"] for record in records]
+
+
+def start(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *launcher, PROGRAM, *map(str, words)], env=environment)
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    log, deadline = out / "log.jsonl", time.monotonic() + 300
+    while not log.exists() or f'"step": {step},' not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_run_continues_the_very_same_curve(data: Path, straight: Path, tmp_path: Path) -> None:
+    running = start(data, tmp_path, "checkpoint_minutes=0.005")
+    wait_for_step(tmp_path, 20)
+    running.kill()
+    running.wait()
+    assert list_checkpoints(tmp_path)
+    trainer = small_trainer(RECIPE, data, tmp_path)
+    assert trainer.resume()
+    assert 0 < trainer.step <= 21
+    trainer.run()
+    assert losses(tmp_path) == losses(straight)
+    ours, theirs = (load_file(out / "builtin.safetensors") for out in (tmp_path, straight))
+    for name in theirs:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def test_sigterm_saves_and_ends_a_run_cleanly(data: Path, straight: Path, tmp_path: Path) -> None:
+    running = start(data, tmp_path, "checkpoint_minutes=60")
+    wait_for_step(tmp_path, 5)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=300) == 0
+    steps = len(losses(tmp_path))
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-{steps:08d}"]
+    assert losses(tmp_path) == losses(straight)[:steps]
+
+
+def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path) -> None:
+    words = ("steps=8", "batch=4", "precision=no")
+    small_trainer(replace(RECIPE, steps=8, batch=4), data, tmp_path / "one").run()
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    assert start(data, tmp_path / "two", *words, launcher=launcher).wait(timeout=300) == 0
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-3)
+
+
+def test_accumulated_gradients_learn_what_whole_batches_do(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=6, batch=4)
+    small_trainer(recipe, data, tmp_path / "whole").run()
+    small_trainer(replace(recipe, micro_batch=1), data, tmp_path / "parts").run()
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-3)
+
+
+def test_a_batch_must_divide_among_the_processes() -> None:
+    assert micro_batch(replace(RECIPE, batch=16), 4) == 4
+    with pytest.raises(RecipeError, match="batch of 16 does not divide"):
+        micro_batch(replace(RECIPE, batch=16), 3)
+
+
+def test_the_last_checkpoints_are_kept_and_half_written_ones_ignored(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=4, checkpoint_minutes=0.0, keep=2)
+    (tmp_path / "checkpoints" / "step-00000009.partial").mkdir(parents=True)
+    trainer = small_trainer(recipe, data, tmp_path)
+    assert not trainer.resume()
+    trainer.run()
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000003", "step-00000004"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_samples(data: Path, tmp_path: Path) -> None:
+    trainer = small_trainer(RECIPE, data, tmp_path)
+    with torch.no_grad():
+        trainer.task.get_parameter("network.motion.norm.weight").fill_(float("nan"))
+    with pytest.raises(Diverged, match="at step 0"):
+        trainer.run()
+    assert not list_checkpoints(tmp_path)
+    record = json.loads((tmp_path / "diverged.json").read_text())
+    assert [sample["number"] for sample in record["samples"]] == [0, 1]
+    assert all(sample["pair"].startswith("video clip") for sample in record["samples"])
+
+
+def test_a_loss_that_explodes_stops_the_run(data: Path, tmp_path: Path) -> None:
+    trainer = small_trainer(RECIPE, data, tmp_path)
+    trainer.step, trainer.usual_loss = 60, 1e-3
+    trainer.recipe = replace(RECIPE, steps=100)
+    with pytest.raises(Diverged, match="at step 60"):
+        trainer.run()
+
+
+def test_the_trackers_get_curves_and_pictures(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = replace(RECIPE, steps=2, validate_every=2, trackers=("tensorboard",))
+    small_trainer(recipe, data, tmp_path).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "lightningdrag"))
+    events.Reload()
+    assert {"loss", "dev_model", "rate"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"]
