@@ -10,7 +10,6 @@ from torch import Tensor
 from lightningdrag.guidance import guidance_weights
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.network import (
-    DECISIVENESS,
     NOISE_CHANNELS,
     Appearance,
     BuiltinNetwork,
@@ -118,7 +117,7 @@ class BuiltinModel:
         state = prior + PRIOR_SIGMA * temperature.to(self.device) * motion_noise
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
-            return self.network.renderer(motion, batch, evidence, appearance, noise, DECISIVENESS)
+            return self.network.renderer(motion, batch, evidence, appearance, noise)
 
     def sample_motion(
         self,
@@ -135,11 +134,9 @@ class BuiltinModel:
         blank_evidence = gather_evidence(blank) if max(weights) > 1 else evidence
         for i, weight in enumerate(weights):
             t = torch.full((len(state),), 1 - i / steps, device=state.device)
-            # Only what is shown must be decided; the states on the way are estimates.
-            decisiveness = DECISIVENESS if i == steps - 1 else 1.0
-            motion = self.network.motion(state, t, batch, evidence, appearance, decisiveness)
+            motion = self.network.motion(state, t, batch, evidence, appearance)
             if weight > 1:
-                without = self.network.motion(state, t, blank, blank_evidence, appearance, decisiveness)
+                without = self.network.motion(state, t, blank, blank_evidence, appearance)
                 motion = Motion(
                     torch.lerp(without.displacement, motion.displacement, weight),
                     torch.lerp(without.visibility, motion.visibility, weight),

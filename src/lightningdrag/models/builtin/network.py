@@ -22,7 +22,7 @@ from lightningdrag.warp import sample
 MOTION_CHANNELS = 3
 """What is generated: backward displacement / L (x, y) and visibility in [-1, 1]."""
 DECISIVENESS = 8.0
-"""How steeply a picture takes one side of an uncertain choice; training keeps to honest odds (1)."""
+"""How steeply a pixel is either the source's or painted; training keeps to honest odds (1)."""
 DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
 NOISE_CHANNELS = 4
@@ -168,14 +168,12 @@ class MotionGenerator(nn.Module):
         batch: DragBatch,
         evidence: Evidence,
         appearance: Appearance,
-        decisiveness: float = 1.0,
     ) -> Motion:
         """Estimate the clean motion.
 
         Args:
             state: ``(B, MOTION_CHANNELS, H/8, W/8)`` at noise level t.
             t: ``(B,)`` in [0, 1], 1 = the noised prior.
-            decisiveness: see :func:`choose`.
         """
         emb = self.level(noise_level_embedding(t, self.embedding))
         points = self.embed_points(batch)
@@ -190,7 +188,7 @@ class MotionGenerator(nn.Module):
         x8 = self.block8_up(torch.cat((x8, F.interpolate(x16, size=x8.shape[-2:])), 1), emb)
         x8 = self.block8_out(self.attention8_out(x8, appearance.references[0], points[0]), emb)
         choice, correction, visibility = self.head(F.silu(self.norm(x8))).float().split((3, 2, 1), 1)
-        displacement = choose(choice, anchored, free, decisiveness) + correction * mask
+        displacement = choose(choice, anchored, free) + correction * mask
         return Motion(displacement, visibility + 2)
 
     def embed_points(self, batch: DragBatch) -> list[tuple[Tensor, Tensor]]:
@@ -230,14 +228,12 @@ class Renderer(nn.Module):
         evidence: Evidence,
         appearance: Appearance,
         noise: Tensor,
-        decisiveness: float = 1.0,
     ) -> Rendering:
         """Render.
 
         Args:
             motion: clean motion at 1/8.
             noise: ``(B, NOISE_CHANNELS, H/4, W/4)``; what was hidden is drawn from it.
-            decisiveness: see :func:`choose`.
         """
         coarse = upsample(motion.displacement, 2)
         visibility = upsample(motion.visibility, 2)
@@ -267,7 +263,7 @@ class Renderer(nn.Module):
         x4 = F.silu(self.norm(x4))
         choice, correction = F.pixel_shuffle(self.motion_head(x4).float(), 2).split((3, 2), 1)
         logits, colour = F.pixel_shuffle(self.pixel_head(x4).float(), 4).split((1, 3), 1)
-        half = choose(choice, upsample(motion.displacement, 4), upsample(evidence.free, 2), decisiveness)
+        half = choose(choice, upsample(motion.displacement, 4), upsample(evidence.free, 2))
         half = half * evidence.length + correction * (0.1 * evidence.length + 2)
         displacement = upsample(half, 2) * batch.mask
         return Rendering(displacement, upsample(motion.visibility, 8) + logits, colour)
@@ -289,12 +285,13 @@ def decided(visibility: Tensor) -> Tensor:
     return (DECISIVENESS * (visibility + DOUBT)).sigmoid()
 
 
-def choose(logits: Tensor, first: Tensor, second: Tensor, decisiveness: float) -> Tensor:
+def choose(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Softmax choice between two fields and standing still; zero logits mean mostly the first.
 
-    A mean of two motions is neither: above 1, ``decisiveness`` leans towards the likelier one.
+    It stays at honest odds when it is shown, too: where the model is unsure what follows a drag, the thing
+    stretches; a decision would tear it.
     """
-    weight = (decisiveness * (logits + logits.new_tensor([2.0, 0.0, 0.0])[:, None, None])).softmax(1)
+    weight = (logits + logits.new_tensor([2.0, 0.0, 0.0])[:, None, None]).softmax(1)
     return weight[:, :1] * first + weight[:, 1:2] * second
 
 
