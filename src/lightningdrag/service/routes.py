@@ -215,7 +215,7 @@ async def get_job(job: AJob) -> JobRecord:
 @router.get(
     "/sessions/{session}/jobs/{job}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def job_events(job: AJob, server: Server) -> StreamingResponse:
     """Server-sent events of a job, from its state now to its end."""
