@@ -74,19 +74,22 @@ def _moved(
     depth: np.ndarray,
 ) -> np.ndarray:
     scale = np.array(window.scale, np.float32)
+    displacement = displacement / scale
     fade = max(FADE / scale.min(), FEATHER)
     hidden = bool((visibility < 1).any())
     patch = source[box[1] : box[3], box[0] : box[2]].copy()
     columns = np.arange(box[0], box[2], dtype=np.float32)
     for rows, shown, inside in _bands(patch, box, depth):
-        position = upsampled(displacement / scale, window, rows, box)
+        position = upsampled(displacement, window, rows, box)
         position *= _smooth(inside / (fade + 1))[..., None]
         position[..., 0] += columns
         position[..., 1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
         warped = cv2.remap(source, position, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         if hidden:
             share = (1 - upsampled(visibility, window, rows, box)) * _feather(inside)[..., None]
-            warped[..., :3] = _mixed(warped[..., :3], upsampled(colour, window, rows, box), share)
+            part = _span(share)
+            paint = upsampled(colour, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
+            warped[:, part, :3] = _mixed(warped[:, part, :3], paint, share[:, part])
         np.copyto(shown, warped, where=(inside > 0)[..., None])
     return patch
 
@@ -136,15 +139,22 @@ def upsampled(field: np.ndarray, window: Window, rows: slice, box: Box) -> np.nd
     share = (y - above).astype(np.float32)[:, None, None]
     below = np.minimum(above + 1, window.height - 1)
     mixed = field[above] * (1 - share) + field[below] * share
-    wide = cv2.resize(mixed, (x1 - x0, len(y)), interpolation=cv2.INTER_LINEAR)
-    columns = np.clip(np.arange(box[0], box[2]) - x0, 0, x1 - x0 - 1)
-    return wide.reshape(len(y), x1 - x0, -1)[:, columns]
+    wide = cv2.resize(mixed, (x1 - x0, len(y)), interpolation=cv2.INTER_LINEAR).reshape(len(y), x1 - x0, -1)
+    if x0 <= box[0] and box[2] <= x1:
+        return wide[:, box[0] - x0 : box[2] - x0]
+    return wide[:, np.clip(np.arange(box[0], box[2]) - x0, 0, x1 - x0 - 1)]
 
 
 def _mixed(pixels: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Integer pixels with a share (0..1) of a colour (0..1); a share of 0 leaves them as they are."""
     most = np.iinfo(pixels.dtype).max
     return np.clip(np.rint(pixels + share * (colour * most - pixels)), 0, most).astype(pixels.dtype)
+
+
+def _span(share: np.ndarray) -> slice:
+    """The columns of ``(h, w, 1)`` that hold all that is above 0."""
+    columns = np.flatnonzero(share.any(axis=(0, 2)))
+    return slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
 
 
 def _feather(depth: np.ndarray) -> np.ndarray:

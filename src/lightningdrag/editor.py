@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lightningdrag.allocator import kept_memory
 from lightningdrag.compose import compose, patches
 from lightningdrag.drag import Drag, DragLike, MaskError, as_drags, augmented, split
 from lightningdrag.masks import MaskLike, bounding_box, derive_mask, inside, read_mask, widen_mask
@@ -200,6 +201,7 @@ class EditSession:
         """Propose an edit of the photo as accepted so far; arguments as ``DragEditor.edit``."""
         return self.run(_request(drags, mask, **options), callback)
 
+    @kept_memory()
     def run(self, request: EditRequest, callback: Callback | None = None) -> EditResult:
         """Propose the edit that a request says. Raises as ``DragEditor.edit``."""
         start = time.perf_counter()

@@ -230,7 +230,7 @@ def _rgb(image: Image.Image, warnings: list[str]) -> tuple[np.ndarray, bytes | N
     elif profile and image.mode in ("L", "CMYK", "LAB") and profile[16:20] != b"RGB ":
         converted, profile = _to_srgb(image, profile, warnings), None
     else:
-        converted = image.convert("RGB")
+        converted = image if image.mode == "RGB" else image.convert("RGB")
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         warnings.append(f"converted from {image.mode} to RGB")
     if profile and profile[16:20] != b"RGB ":
