@@ -12,7 +12,8 @@ import pytest
 from data_scenes import HEIGHT, SQUARE, WIDTH, camera_film, corner, square_film, texture, write_video
 from lightningdrag.data.camera import MOVING, STATIC, STEADY, find_camera, stabilise
 from lightningdrag.data.clips import shot_pairs
-from lightningdrag.data.pairs import Rejected, build_pair, shaded_cells
+from lightningdrag.data.doubts import doubtful_cells
+from lightningdrag.data.pairs import Rejected, build_pair
 from lightningdrag.data.recipe import DEFAULT, Frames
 from lightningdrag.data.shots import split_shots
 from lightningdrag.data.tracks import (
@@ -204,18 +205,24 @@ class TestPairs:
         with pytest.raises(Rejected, match=reason):
             build_pair(film[0], change(film), still, still)
 
-    def test_a_moving_shadow_is_no_motion(self) -> None:
-        ground = texture(HEIGHT, WIDTH, 3)
+    @pytest.mark.parametrize(
+        "ground", [texture(HEIGHT, WIDTH, 3), np.full((HEIGHT, WIDTH, 3), 150, np.uint8)]
+    )
+    def test_a_moving_shadow_is_no_motion(self, ground: np.ndarray) -> None:
         film = []
         for k in (0, 1):
             shade = np.ones((HEIGHT, WIDTH), np.float32)
             cv2.circle(shade, (70 + 12 * k, 70), 30, 0.75, -1)
             film.append((ground * cv2.GaussianBlur(shade, (0, 0), 5)[..., None]).astype(np.uint8))
         motion = np.broadcast_to(np.float32((12, 0)), GRID.shape).copy()
-        disc = np.linalg.norm(GRID - (70, 70), axis=-1) < 30
-        assert shaded_cells(film[0], film[1], motion)[disc].mean() > 0.9
-        square = square_film(4)
-        assert shaded_cells(square[0], square[3], motion)[inside_square(0)].mean() < 0.1
+        changed = np.abs(film[0].astype(int) - film[1]).max(-1)[::2, ::2] > 10
+        assert doubtful_cells(film[0], film[1], motion)[changed].mean() > 0.9
+
+    def test_a_motion_between_unlike_places_is_doubted_and_a_true_one_is_not(self) -> None:
+        film = square_film(4)
+        true, false = (np.broadcast_to(np.float32(step), GRID.shape).copy() for step in ((12, 3), (9, 9)))
+        assert doubtful_cells(film[0], film[3], true)[inside_square(0, 12)].mean() < 0.02
+        assert doubtful_cells(film[0], film[3], false)[inside_square(0, 12)].mean() > 0.8
 
     def test_a_shot_gives_pairs_over_a_range_of_motions(self) -> None:
         dropped: Counter[str] = Counter()

@@ -64,7 +64,7 @@ def shot_pairs(
         if len(taken) == count:
             return
         ends = np.stack([thumbnail(frames[k]) for k in (candidate.start, candidate.stop)])
-        if any((np.abs(ends - other).mean((1, 2)) < recipe.gaps.duplicate_level).all() for other in taken):
+        if any(_alike(ends, other, recipe.gaps) or _alike(ends, other[::-1], recipe.gaps) for other in taken):
             dropped["near-duplicate"] += 1
             continue
         try:
@@ -167,6 +167,10 @@ def draw_request(
     mask = draw_mask(pair.moving, handles, targets, rng)
     check_trust(pair, mask, checks)
     return DrawnPair(pair, frames, camera, handles, targets, mask, motion)
+
+
+def _alike(ends: np.ndarray, other: np.ndarray, gaps: Gaps) -> bool:
+    return bool((np.abs(ends - other).mean((1, 2)) < gaps.duplicate_level).all())
 
 
 def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray, rule: CameraRule) -> float | None:

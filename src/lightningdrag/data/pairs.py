@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lightningdrag.data.doubts import doubtful_cells
 from lightningdrag.data.recipe import DEFAULT, Checks
 from lightningdrag.data.tracks import (
     STRIDE,
     UNKNOWN,
     VISIBLE,
-    cell_centres,
     largest_channel,
-    look_up_cells,
     motion_states,
     to_cells,
 )
@@ -79,7 +78,7 @@ def build_pair(
     fields = []
     ways = ((first, second, forward, forward_state), (second, first, backward, backward_state))
     for here, there, motion, state in ways:
-        state[shaded_cells(here, there, motion, checks) & (state == VISIBLE)] = UNKNOWN
+        state[doubtful_cells(here, there, motion, checks) & (state == VISIBLE)] = UNKNOWN
         still = moving == 0
         state[still] = VISIBLE
         rounded = np.round(motion / QUANTUM) * QUANTUM
@@ -130,25 +129,6 @@ def check_motion(
     return motion
 
 
-def shaded_cells(
-    here: np.ndarray, there: np.ndarray, motion: np.ndarray, checks: Checks = DEFAULT.checks
-) -> np.ndarray:
-    """Where only a shadow or a reflection moved: the detail stood still, and better so than with the motion.
-
-    Args:
-        here, there: ``(H, W, 3)`` uint8 RGB.
-        motion: ``(h, w, 2)`` from here to there.
-
-    Returns:
-        ``(h, w)`` bool.
-    """
-    detail, other = _detail(here), _detail(there)
-    landing = cell_centres(*here.shape[:2]) + motion
-    stayed = _correlation(detail, other)
-    went = _correlation(detail, look_up_cells(other, landing))
-    return (stayed > checks.shaded) & (stayed > went) & (np.linalg.norm(motion, axis=-1) > 2)
-
-
 def check_trust(pair: FramePair, mask: np.ndarray, checks: Checks = DEFAULT.checks) -> None:
     """:class:`Rejected` unless what moves inside a mask ``(H, W)`` is understood.
 
@@ -163,17 +143,6 @@ def check_trust(pair: FramePair, mask: np.ndarray, checks: Checks = DEFAULT.chec
     most = max(int(cells.sum()) for cells in unknown)
     if most > checks.max_unknown * asked.sum() or patches.sum() > checks.max_patches * asked.sum():
         raise Rejected("motion cannot be trusted")
-
-
-def _detail(image: np.ndarray) -> np.ndarray:
-    grey = to_cells(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).astype(np.float32)
-    return grey - cv2.blur(grey, (7, 7))
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    window = (7, 7)
-    power = cv2.blur(a * a, window) * cv2.blur(b * b, window)
-    return np.asarray(cv2.blur(a * b, window) / np.sqrt(power + 1.0))
 
 
 def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray, checks: Checks) -> None:

@@ -45,8 +45,8 @@ class Frames:
     """A video with a longer side than this is skipped: one of its frames would take 200 MB."""
     bar_level: int = 24
     """Letterbox bars are darker than this everywhere, the codec's noise included; grey levels."""
-    comb_share: float = 0.02
-    """A frame is combed when so many of its pixels stand out from the lines above and below at once."""
+    comb_share: float = 0.15
+    """A frame is combed when so much of what changed in it stands out from the lines above and below."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,12 @@ class Checks:
     """Of the blurrier frame relative to the other, in the moving part."""
     shaded: float = 0.4
     """Correlation of detail in 7x7 cells above which it stood still."""
+    min_likeness: float = 0.5
+    """The same between the two ends of a motion, at least..."""
+    detail: float = 4.0
+    """...where detail has this standard deviation, grey levels; a surface with less than twice it is bare."""
+    light_change: float = 0.025
+    """Change of a bare surface's brightness, in the logarithm, that is a shadow's or a reflection's."""
     noise_floor: float = 7.0
     """Changes up to this and three times the noise are no changes, grey levels."""
     max_noise: float = 4.0

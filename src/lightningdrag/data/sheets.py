@@ -11,36 +11,37 @@ from lightningdrag.data.shards import Dataset, Sample
 from lightningdrag.drag import Drag
 from lightningdrag.draw import draw_drags
 
-GAP = 6
+GAP = 4
+MARGIN = 0.2  # of what is shown, around the mask
 
 
-def draw_pair(sample: Sample, height: int = 216) -> Image.Image:
-    """The first picture with arrows and mask, and the second one with the same arrows, side by side."""
-    drags = [
-        Drag(tuple(handle), tuple(target))
-        for handle, target in zip(sample.meta["handles"], sample.meta["targets"], strict=True)
+def draw_pair(sample: Sample, size: int = 240) -> Image.Image:
+    """The first picture with arrows and mask, the second with the targets, both as far as the mask goes."""
+    handles, targets = (np.array(sample.meta[name]) for name in ("handles", "targets"))
+    box = _surroundings(sample.mask)
+    scale = size / max(box[2] - box[0], box[3] - box[1])
+    extent = (round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale))
+    crop = [
+        Image.fromarray(image).crop(box).resize(extent, Image.Resampling.LANCZOS)
+        for image in (sample.first, sample.second)
     ]
-    drawn = [
-        draw_drags(Image.fromarray(sample.first), drags, sample.mask),
-        draw_drags(Image.fromarray(sample.second), drags),
-    ]
-    width = round(height * drawn[0].width / drawn[0].height)
-    pair = Image.new("RGB", (2 * width + GAP // 2, height), "white")
-    for k, image in enumerate(drawn):
-        pair.paste(image.resize((width, height), Image.Resampling.LANCZOS), (k * (width + GAP // 2), 0))
+    mask = np.array(Image.fromarray(sample.mask).crop(box).resize(extent)) > 0
+    placed = [(points + 0.5 - box[:2]) * scale - 0.5 for points in (handles, targets)]
+    drags = [Drag((a[0], a[1]), (b[0], b[1])) for a, b in zip(*placed, strict=True)]
+    pair = Image.new("RGB", (2 * size + GAP // 2, size), "white")
+    pair.paste(draw_drags(crop[0], drags, mask), (0, 0))
+    pair.paste(draw_drags(crop[1], [Drag(drag.target, drag.target) for drag in drags]), (size + GAP // 2, 0))
     return pair
 
 
-def draw_sheet(dataset: Dataset, indices: Sequence[int], columns: int = 2, height: int = 216) -> Image.Image:
+def draw_sheet(dataset: Dataset, indices: Sequence[int], columns: int = 2, size: int = 240) -> Image.Image:
     """Pairs as :func:`draw_pair` shows them, row by row, each with its index."""
-    pairs = [draw_pair(dataset.read(index), height) for index in indices]
-    width = max(pair.width for pair in pairs)
-    rows = -(-len(pairs) // columns)
-    sheet = Image.new("RGB", (columns * (width + GAP), rows * (height + GAP)), "white")
+    width, rows = 2 * size + GAP // 2, -(-len(indices) // columns)
+    sheet = Image.new("RGB", (columns * (width + GAP), rows * (size + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    for k, (index, pair) in enumerate(zip(indices, pairs, strict=True)):
-        x, y = k % columns * (width + GAP), k // columns * (height + GAP)
-        sheet.paste(pair, (x, y))
+    for k, index in enumerate(indices):
+        x, y = k % columns * (width + GAP), k // columns * (size + GAP)
+        sheet.paste(draw_pair(dataset.read(index), size), (x, y))
         draw.text((x + 3, y + 2), str(index), fill="white", stroke_width=2, stroke_fill="black")
     return sheet
 
@@ -50,8 +51,20 @@ def pick(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     rng = np.random.default_rng([seed, 3])
     groups = np.array(dataset.groups)
     order = rng.permutation(np.unique(groups)).tolist()
+    left = {name: rng.permutation(np.flatnonzero(groups == name)).tolist() for name in order}
     picked: list[int] = []
-    left = {name: list(rng.permutation(np.flatnonzero(groups == name))) for name in order}
     while len(picked) < min(count, len(dataset)):
-        picked += [int(left[name].pop()) for name in order if left[name]]
+        picked += [left[name].pop() for name in order if left[name]]
     return picked[:count]
+
+
+def _surroundings(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """What is shown of a picture whose mask is ``(H, W)``: left, top, right, bottom."""
+    sides = []
+    for axis in (0, 1):
+        line: np.ndarray = np.asarray(mask.any(axis))
+        inside = np.flatnonzero(line)
+        margin = max(MARGIN * (inside[-1] - inside[0]), 24)
+        sides.append((max(0, int(inside[0] - margin)), min(len(line), int(inside[-1] + margin) + 1)))
+    (left, right), (top, bottom) = sides
+    return left, top, right, bottom

@@ -30,11 +30,13 @@ def split_shots(
     Returns:
         ``[(start, stop), ...]``, half open, in order.
     """
+    if len(frames) < 2:
+        return [(0, len(frames))]
     small = np.stack([thumbnail(frame) for frame in frames])
     cuts = _cuts(small, rule)
     fades = _fades(small, rule)
     lit = np.zeros(len(frames), int)  # how many changes of light there were up to a frame
-    lit[1:] = np.cumsum(_flashes(small, rule) & ~cuts[1:])
+    lit[1:] = np.cumsum(_flashes(small, rule) & ~cuts[1:] & ~fades[1:] & ~fades[:-1])
     part = np.cumsum(cuts)
     shots = []
     for key, run in groupby(range(len(frames)), key=lambda k: (part[k], lit[k], fades[k])):

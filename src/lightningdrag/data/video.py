@@ -15,7 +15,9 @@ from lightningdrag.data.recipe import DEFAULT, Frames
 if TYPE_CHECKING:
     import av
 
-COMBED_FRAMES = 0.25  # share of a piece's frames that make it interlaced
+COMBED_FRAMES = 0.25  # share of the frames that make a video interlaced
+COMBED_AFTER = 16  # frames, before which a video is not given up
+COMB_CHANGED = 0.002  # share of a frame that must change to tell
 COMB_LEVEL = 12  # grey levels by which a line stands out from both its neighbours
 
 
@@ -29,8 +31,7 @@ class Video:
     Attributes:
         place: a path or a URL of anything FFmpeg reads.
         seconds: how long it says it is; 0 before it is opened, or where it does not say.
-        damaged: decoding stopped before the end; what came before was given.
-        interlaced: kept frames in which lines stand out like a comb, as a share.
+        damaged: it ended before its time; what came before was given.
     """
 
     def __init__(self, place: str | Path, rule: Frames = DEFAULT.frames) -> None:
@@ -47,24 +48,25 @@ class Video:
                 interlaced.
         """
         piece: list[np.ndarray] = []
-        combed = count = 0
+        lines: list[np.ndarray] = []
+        count = combed = 0
         for frame in self._frames():
             image = _upright(frame)
-            combed += _is_combed(image, self.rule.comb_share)
+            lines = [*lines[-1:], image[:, ::4, 1].astype(np.int16)]
+            combed += _is_combed(lines[0], lines[-1], self.rule.comb_share)
             image = scaled_photo(image, self.rule.short_side)
             if piece and (image.shape != piece[0].shape or len(piece) == self.rule.piece):
-                yield self._checked(piece, combed)
-                piece, combed = [], 0
+                yield np.stack(piece)
+                piece = []
             piece.append(image)
             count += 1
+            if count > 2 and combed > COMBED_FRAMES * max(count, COMBED_AFTER):
+                raise UnreadableVideo("interlaced")
         if not count:
             raise UnreadableVideo("no frame can be decoded")
-        yield self._checked(piece, combed)
-
-    def _checked(self, piece: list[np.ndarray], combed: int) -> np.ndarray:
-        if len(piece) > 2 and combed > COMBED_FRAMES * len(piece):
+        if count > 2 and combed > COMBED_FRAMES * count:
             raise UnreadableVideo("interlaced")
-        return np.stack(piece)
+        yield np.stack(piece)
 
     def _frames(self) -> Iterator[av.VideoFrame]:
         """Frames at no more than the rule's rate, by their time stamps."""
@@ -80,10 +82,14 @@ class Video:
                 codec = container.streams.video[0].codec_context
                 if max(codec.width, codec.height) > self.rule.max_side:
                     raise UnreadableVideo(f"frames larger than {self.rule.max_side} px")
+                last = 0.0
                 try:
-                    yield from _thinned(container.decode(video=0), self.rule.max_rate)
+                    for frame in _thinned(container.decode(video=0), self.rule.max_rate):
+                        last = frame.time or last
+                        yield frame
                 except (av.error.FFmpegError, OSError):
                     self.damaged = True
+                self.damaged |= last < 0.9 * self.seconds - 0.5  # a file cut off may end without an error
         except PermissionError as error:
             raise UnreadableVideo("may not be read") from error
         except (av.error.FFmpegError, OSError) as error:
@@ -145,16 +151,22 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
     return np.rot90(image, (frame.rotation // 90) % 4) if frame.rotation else image
 
 
-def _is_combed(image: np.ndarray, share: float) -> bool:
+def _is_combed(before: np.ndarray, lines: np.ndarray, share: float) -> bool:
     """Two fields of an interlaced frame are of two moments: along what moved, every other line stands out.
 
-    A line stands out where it differs from both its neighbours the same way while these two are alike;
-    looking one field's line further tells this from fine detail.
+    A line stands out where it differs from both its neighbours the same way while these two, and the next
+    lines of its own field, are alike.
+
+    Args:
+        before, lines: ``(H, W)`` int16 of the frame before and of this one.
+        share: of what changed between them.
     """
-    lines = image[:, ::4, 1].astype(np.int16)
+    if before.shape != lines.shape:
+        return False
+    changed = (np.abs(lines - before) > COMB_LEVEL)[2:-2]
     above, here, below = lines[1:-3], lines[2:-2], lines[3:-1]
-    same_field = np.abs(lines[:-4] - here) + np.abs(lines[4:] - here)
     apart = np.minimum(np.abs(here - above), np.abs(here - below))
-    alike = (here - above) * (here - below) > 0
-    combed = alike & (apart > COMB_LEVEL) & (np.abs(above - below) < apart) & (same_field < apart)
-    return bool(combed.mean() > share)
+    alike = (here > above) == (here > below)
+    field = np.abs(lines[:-4] - here) + np.abs(lines[4:] - here)
+    combed = changed & alike & (apart > COMB_LEVEL) & (np.abs(above - below) < apart) & (field < apart)
+    return bool(changed.mean() > COMB_CHANGED and combed.sum() > share * changed.sum())

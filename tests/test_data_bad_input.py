@@ -1,0 +1,130 @@
+"""Files that are no usable video are skipped with their reason; the rest is prepared."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from data_scenes import square_film, write_video
+from lightningdrag.commands import build_app
+from lightningdrag.data import open_shards
+from lightningdrag.data.tasks import find_videos
+from lightningdrag.data.video import Video
+
+
+def write_audio(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        for _ in range(4):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 44100
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def write_wide(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16384, 16, "yuvj420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(16384, 16, "yuvj420p")))
+        container.mux(stream.encode())
+
+
+def woven(film: np.ndarray) -> np.ndarray:
+    """Each frame of every other line of one frame and of the next: what interlaced video looks like."""
+    odd = film[:-1].copy()
+    odd[:, 1::2] = film[1:, 1::2]
+    return odd
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One of each kind beside two good ones; the reasons that the report gives, by file."""
+    folder = tmp_path_factory.mktemp("bad") / "videos"
+    folder.mkdir()
+    good = write_video(folder / "кошка 猫 قطة.mkv", square_film(6, (6, 2))).read_bytes()
+    (folder / "ὠ copy.mkv").write_bytes(good)
+    write_video(folder / "wrong-suffix.mkv", square_film(5, (5, 2), seed=3)).rename(folder / "wrong.avi")
+    long = write_video(folder / "damaged.mkv", square_film(24, (4, 1), seed=4)).read_bytes()
+    (folder / "damaged.mkv").write_bytes(long[: len(long) // 2])
+    (folder / "cut off.mp4").write_bytes(write_video(folder / "t.mp4", square_film(3)).read_bytes()[:4000])
+    (folder / "t.mp4").unlink()
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("no video " * 1000)
+    (folder / os.fsdecode(b"\xff\xfe.mp4")).write_text("no video, and no name")
+    write_audio(folder / "sound.mp4")
+    write_video(folder / "one.mkv", square_film(1))
+    write_wide(folder / "wide.avi")
+    write_video(folder / "woven.mkv", woven(square_film(8, (7, 1))))
+    out, config = folder.parent / "out", folder.parent / "recipe.yaml"
+    config.write_text("amounts: {per_group: 2}")
+    result = CliRunner().invoke(
+        build_app(), ["prepare", str(folder), "--out", str(out), "--config", str(config)]
+    )
+    assert result.exit_code == 1, result.output
+    assert "10 inputs skipped" in result.output
+    assert set(open_shards(out).clips) == {"кошка 猫 قطة", "wrong", "damaged"}
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return {one["place"]: one["reason"] for one in report["skipped"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ὠ copy.mkv", "the same file as кошка 猫 قطة.mkv"),
+        ("damaged.mkv", "damaged: used up to there"),
+        ("cut off.mp4", "not a video"),
+        ("empty.mp4", "empty file"),
+        ("text.mp4", "not a video"),
+        ("\ufffd\ufffd.mp4", "not a video"),
+        ("sound.mp4", "no video stream"),
+        ("one.mkv", "only one frame"),
+        ("wide.avi", "frames larger than 8192 px"),
+        ("woven.mkv", "interlaced"),
+    ],
+)
+def test_every_bad_video_is_reported_with_its_reason(bad: dict[str, str], name: str, reason: str) -> None:
+    assert bad[name] == reason
+
+
+def test_a_whole_film_with_fine_lines_is_not_interlaced(tmp_path: Path) -> None:
+    film = square_film(6)
+    film[:, ::2, 130:] //= 2  # stripes a line wide
+    assert len(list(Video(write_video(tmp_path / "film.mkv", film)).pieces())) == 1
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "closed").mkdir()
+    write_video(tmp_path / "open" / "a.mkv", square_film(2))
+    if os.geteuid() == 0:  # root may read everything
+        scan = os.scandir
+
+        def refuse(path: str) -> object:
+            if str(path).endswith("closed"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+    else:
+        (tmp_path / "closed").chmod(0)
+    videos, skipped = find_videos([str(tmp_path)])
+    (tmp_path / "closed").chmod(0o700)
+    assert list(videos) == ["open/a.mkv"]
+    assert [(Path(one.place).name, one.reason) for one in skipped] == [("closed", "folder may not be read")]
+
+
+def test_videos_of_one_name_in_two_folders_are_two_clips(tmp_path: Path) -> None:
+    for k, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        write_video(tmp_path / name / "film.mkv", square_film(2, seed=k))
+    videos, skipped = find_videos([str(tmp_path)])
+    assert sorted(videos) == ["a/film.mkv", "b/film.mkv"]
+    assert not skipped

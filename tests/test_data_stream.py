@@ -1,0 +1,92 @@
+"""Reading for training: shuffled, split over ranks and workers, resumed; on URLs, and by other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+import lightningdrag.data
+from data_runs import contents, plan, run, write_films
+from lightningdrag.data import Sample, open_shards
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stream")
+    run(plan(write_films(folder / "films", 4)), folder / "data")
+    return folder / "data"
+
+
+def name(sample: Sample) -> tuple[object, ...]:
+    return (sample.meta["clip"], *sample.meta["frames"], *np.ravel(sample.meta["handles"]))
+
+
+def names(batch: list[Sample]) -> list[tuple[object, ...]]:
+    return [name(sample) for sample in batch]
+
+
+def test_ranks_share_an_epoch_evenly_and_every_epoch_has_another_order(dataset: Path) -> None:
+    streams = [lightningdrag.data.open(dataset, seed=1, rank=rank, world=2) for rank in (0, 1)]
+    halves = [[name(sample) for sample in stream] for stream in streams]
+    whole = [name(open_shards(dataset).read(k)) for k in range(len(open_shards(dataset)))]
+    assert len(halves[0]) == len(halves[1]) == len(streams[0]) == len(whole) // 2
+    assert len(set(halves[0]) | set(halves[1])) == len(whole) // 2 * 2
+    assert set(halves[0]) | set(halves[1]) <= set(whole)
+    streams[0].epoch = 1
+    assert [name(sample) for sample in streams[0]] != halves[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loaders_give_the_same_batches_and_go_on_where_they_stopped(dataset: Path, workers: int) -> None:
+    stream = lightningdrag.data.open(dataset, batch=2)
+
+    def batches() -> list[list[tuple[object, ...]]]:
+        loader = DataLoader(
+            stream, batch_size=2, num_workers=workers, collate_fn=lambda b: [name(s) for s in b]
+        )
+        return list(loader)
+
+    order = [name(stream.dataset.read(int(k))) for k in stream.order()]
+    assert batches() == [order[k : k + 2] for k in range(0, len(order), 2)]
+    stream.skip = 4
+    assert batches() == [order[k : k + 2] for k in range(4, len(order), 2)]
+
+
+def test_a_rank_out_of_range_is_refused(dataset: Path) -> None:
+    with pytest.raises(ValueError, match="rank is 2"):
+        lightningdrag.data.open(dataset, rank=2, world=2)
+
+
+def test_inputs_and_output_may_lie_on_urls(dataset: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(dataset.parent / "films"), "/films", recursive=True)
+    run(plan("memory://films"), "memory://out")
+    files = {path.removeprefix("/out/"): memory.cat(path) for path in memory.find("/out")}
+    assert {key: value for key, value in files.items() if key.endswith(".tar")} == {
+        key: value for key, value in contents(dataset).items() if key.endswith(".tar")
+    }
+    there, here = open_shards("memory://out"), open_shards(dataset)
+    assert len(there) == len(here)
+    assert np.array_equal(there.read(1).first, here.read(1).first)
+
+
+def test_webdataset_reads_the_shards(dataset: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    tars = sorted(str(path) for path in dataset.glob("*.tar"))
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode("rgb8"))
+    data = open_shards(dataset)
+    assert len(samples) == len(data)
+    assert samples[0]["first.jpg"].shape == data.read(0).first.shape
+    assert samples[0]["meta.json"] == data.read(0).meta
+    assert samples[0]["motion.npz"]["forward"].shape == data.read(0).forward.shape
+
+
+def test_the_report_shows_pairs_and_names_what_was_dropped(dataset: Path) -> None:
+    page = (dataset / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in page
+    assert "data:image/svg+xml;base64," in page
+    assert f"{len(open_shards(dataset))} pairs from 4 clips" in page
