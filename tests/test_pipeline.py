@@ -104,6 +104,29 @@ def test_candidates_share_what_is_the_same(pipeline: LightningDragPipeline):
     assert [len(batch) for batch in encoded] == [1, 1]  # the source, and the source without the mask
 
 
+def test_an_encoded_source_is_encoded_again_without_the_mask_only_when_the_mask_changes(
+    pipeline: LightningDragPipeline,
+):
+    inputs = edit_inputs()
+    features = pipeline.encode(inputs.pop("image"), sample_posterior=False)
+    encoded: list[Tensor] = []
+    hook = calls_of(pipeline.vae.encoder, encoded)
+
+    def sample(**changes: Any) -> Tensor:
+        settings = {**inputs, **SETTINGS, "noise": noise(), **changes}
+        del settings["output_type"]
+        return pipeline.sample(features, **settings)
+
+    first, again = sample(), sample()
+    assert len(encoded) == 1
+    assert torch.equal(first, again)
+    other = sample(mask=np.ones((HEIGHT, WIDTH), bool))
+    assert len(encoded) == 2
+    assert not torch.equal(first, other)
+    assert torch.equal(first, sample())
+    hook.remove()
+
+
 def test_references_and_text_are_projected_once_an_edit(pipeline: LightningDragPipeline):
     transformer = pipeline.unet.mid_block.attentions[0].transformer_blocks[0]
     own: list[Tensor] = []
@@ -202,6 +225,13 @@ def test_one_folder_of_safetensors_holds_it_all(
     assert loaded.unet.dtype == loaded.point_encoder.dtype == loaded.appearance_encoder.dtype == dtype
     error = relative_error(edit(loaded), edit(pipeline))
     assert error < (1e-6 if dtype == torch.float32 else 0.05)
+
+
+def test_weights_on_disk_make_the_same_edit(pipeline: LightningDragPipeline, tmp_path: Path):
+    lean = load_pipeline()
+    lean.offload_to_disk(tmp_path)
+    assert {p.device.type for p in lean.appearance_encoder.parameters()} == {"meta"}
+    assert relative_error(edit(lean), edit(pipeline)) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

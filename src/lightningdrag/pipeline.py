@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from lightningdrag.guidance import check_noise_prior, guidance_weights, start_latents
@@ -44,6 +44,7 @@ class SourceFeatures:
         text: ``(1, 77, C)``, the empty prompt.
         image_tokens: ``(1, 4, C)``, the image prompt.
         image_prompt: its keys and values for each cross-attention.
+        masked: the last mask's, ``(1, 1, H, W)``, and the latents of the source masked by it.
     """
 
     image: Tensor
@@ -52,6 +53,7 @@ class SourceFeatures:
     text: Tensor
     image_tokens: Tensor
     image_prompt: list[KeyValue]
+    masked: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
 
 
 class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -105,6 +107,9 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             scheduler=scheduler,
         )
         install_processors(unet)
+        for network in (vae, appearance_encoder, point_encoder, unet):
+            # What libraries compute convolutions in; tokens are then pixels without a copy.
+            nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._interrupt = False
 
     @classmethod
@@ -129,6 +134,27 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if lcm_lora is not None:
             fuse_lcm_lora(pipeline, lcm_lora)
         return pipeline.to(device)
+
+    def offload_to_disk(self, folder: str | Path) -> None:
+        """Keep the networks that look at a source once on disk, on a CPU: 60 % of all weights.
+
+        They are read part by part whenever a new source is encoded; later edits of it need none of them.
+
+        Args:
+            folder: where their weights are written; it must stay while the pipeline is used.
+
+        Raises:
+            ModuleNotFoundError: accelerate is not installed.
+        """
+        from accelerate import disk_offload
+
+        for name in ("text_encoder", "image_encoder", "appearance_encoder"):
+            disk_offload(getattr(self, name), Path(folder, name), execution_device=self.unet.device)
+
+    @property
+    def _execution_device(self) -> torch.device:
+        device = super()._execution_device
+        return self.unet.device if device.type == "meta" else device  # weights on disk are "meta"
 
     @property
     def interrupt(self) -> bool:
@@ -260,12 +286,7 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         noise = self._start_noise(noise, num_images, generator, features.latents)
 
         small_mask = codec.latent_mask(change, *noise.shape[-2:])
-        masked = codec.encode(
-            self.vae,
-            codec.masked_source(features.image, change),
-            sample_posterior=sample_posterior,
-            generator=_first(generator),
-        )
+        masked = self._masked_latents(features, change, sample_posterior, generator)
         starts, ends = (separate_points(points, height, width)[None] for points in pairs)
         maps = point_maps(starts, ends, height, width).to(device, self.point_encoder.dtype)
         conditioning = Conditioning(
@@ -304,6 +325,24 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Latents to images, ``(B, 3, H, W)`` float32, about [-1, 1], not clamped."""
         with torch.no_grad():
             return codec.decode(self.vae, latents)
+
+    def _masked_latents(
+        self, features: SourceFeatures, mask: Tensor, sample_posterior: bool, generator: Generators
+    ) -> Tensor:
+        """The latents of the masked source; where nothing is drawn, those of the last mask serve again."""
+        if not sample_posterior:
+            for known, latents in features.masked:
+                if torch.equal(known, mask):
+                    return latents
+        latents = codec.encode(
+            self.vae,
+            codec.masked_source(features.image, mask),
+            sample_posterior=sample_posterior,
+            generator=_first(generator),
+        )
+        if not sample_posterior:
+            features.masked[:] = [(mask, latents)]
+        return latents
 
     def _predict_noise(
         self,

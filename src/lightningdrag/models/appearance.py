@@ -7,6 +7,7 @@ last transformer ends there, and nothing behind it exists, as in the released we
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffusers import (
@@ -17,8 +18,12 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
-Bank = dict[int, Tensor]
-"""Recorded states by block number."""
+
+@dataclass
+class Bank:
+    """Recorded states by block number; an object, since hooks that move a module's inputs copy dicts."""
+
+    states: dict[int, Tensor] = field(default_factory=dict)
 
 
 class RecordingProcessor(AttnProcessor2_0):
@@ -38,7 +43,7 @@ class RecordingProcessor(AttnProcessor2_0):
         bank: Bank,
     ) -> Tensor:
         if self.block is not None:
-            bank[self.block] = hidden_states
+            bank.states[self.block] = hidden_states
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
 
 
@@ -51,7 +56,7 @@ class RecordingEnd(nn.Module):
         self.block = block
 
     def forward(self, hidden_states: Tensor, *, cross_attention_kwargs: dict[str, Any], **_: Any) -> Tensor:
-        cross_attention_kwargs["bank"][self.block] = self.norm1(hidden_states)
+        cross_attention_kwargs["bank"].states[self.block] = self.norm1(hidden_states)
         return hidden_states
 
 
@@ -91,6 +96,6 @@ def record_references(encoder: AppearanceEncoder, latents: Tensor, text: Tensor)
     Returns:
         For each transformer block ``(1, tokens, channels)``, ordered down, up, mid.
     """
-    bank: Bank = {}
+    bank = Bank()
     encoder(latents, 0, text, cross_attention_kwargs={"bank": bank}, return_dict=False)
-    return [bank[block] for block in sorted(bank)]
+    return [bank.states[block] for block in sorted(bank.states)]
