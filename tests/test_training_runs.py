@@ -84,10 +84,9 @@ def test_sigterm_saves_and_ends_a_run_cleanly(data: Path, straight: Path, tmp_pa
 
 
 def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path) -> None:
-    words = ("steps=8", "batch=4", "precision=no")
     small_trainer(replace(RECIPE, steps=8, batch=4), data, tmp_path / "one").run()
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    assert start(data, tmp_path / "two", *words, launcher=launcher).wait(timeout=300) == 0
+    assert start(data, tmp_path / "two", "steps=8", "batch=4", launcher=launcher).wait(timeout=300) == 0
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-3)
 
 

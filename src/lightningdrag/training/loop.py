@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -58,7 +59,7 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
             cpu=not torch.accelerator.is_available(),  # said so, it takes gloo for several processes
-            mixed_precision=recipe.precision,
+            mixed_precision="bf16" if recipe.precision == "bf16" else "no",
             dynamo_backend="inductor" if recipe.compile else None,
             log_with=list(recipe.trackers) or None,
             project_config=ProjectConfiguration(str(out), logging_dir=str(out / "tensorboard")),
@@ -81,6 +82,7 @@ class Trainer:
         self.log = RunLog(self.accelerator, out, report)
         self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
         self.stopping = self._asked_to_stop = False
+        self._clock = time.monotonic()
 
     # What a run leaves behind
 
@@ -151,6 +153,7 @@ class Trainer:
     def _train(self, dev: list[Batch]) -> None:
         recipe = self.recipe
         stream, large = self._stream()
+        self._clock = time.monotonic()
         saved, logged, since = self.seconds, self.step, self.seconds
         while self.progress() < 1 and not self.stopping:
             if not large and self._is_large():
@@ -162,30 +165,34 @@ class Trainer:
                 logged, since = self.step, self.seconds
             if recipe.validate_every and self.step % recipe.validate_every == 0:
                 self._validate(dev)
+                self._clock = time.monotonic()  # looking is not training
             if self.seconds - saved > 60 * recipe.checkpoint_minutes:
                 self.save()
-                saved = self.seconds
+                saved, self._clock = self.seconds, time.monotonic()
 
     def _step(self, stream: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step; returns the means of the loss and its terms over all its samples."""
-        begun = time.monotonic()
         rate = learning_rate(self.recipe, self.step, self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         seen: list[Batch] = []
-        losses: list[dict[str, Tensor]] = []
-        norm = torch.zeros(())
+        parts: list[dict[str, float]] = []
+        norm = math.nan
         for _ in range(self.accelerator.gradient_accumulation_steps):
             batch = next(stream).to(self.accelerator.device)
+            seen.append(batch)
             with self.accelerator.accumulate(self.model):
-                loss = self.model(batch)
-                self.accelerator.backward(loss["loss"])
-                seen.append(batch)
-                losses.append({name: value.detach() for name, value in loss.items()})
+                losses = self.model(batch)
+                parts.append(self._agree(losses))
+                if not math.isfinite(parts[-1]["loss"]):  # its gradient would be worse than none
+                    self._diverge(parts[-1]["loss"], norm, [batch])
+                self.accelerator.backward(losses["loss"])
                 if self.accelerator.sync_gradients:
-                    norm = self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip)
-                    terms = self._agree(losses, begun)
-                    self._check(terms["loss"], float(norm), seen)
+                    norm = float(self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip))
+                    terms = {name: fmean(part[name] for part in parts) for name in losses}
+                    limit = self.recipe.explode * self.usual_loss if self.step > SETTLED else math.inf
+                    if not math.isfinite(norm) or abs(terms["loss"]) > limit:
+                        self._diverge(terms["loss"], norm, seen)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         if self.average is not None:
@@ -193,21 +200,21 @@ class Trainer:
         self.step += 1
         decay = min(0.98, self.step / (self.step + 1))
         self.usual_loss = decay * self.usual_loss + (1 - decay) * abs(terms["loss"])
-        return {**{name: round(value, 6) for name, value in terms.items()}, "gradient": round(float(norm), 4)}
+        return {**{name: round(value, 6) for name, value in terms.items()}, "gradient": round(norm, 4)}
 
-    def _agree(self, losses: list[dict[str, Tensor]], begun: float) -> dict[str, float]:
+    def _agree(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Mean terms over all processes, which also agree on the time and on whether to stop."""
-        means = {name: torch.stack([loss[name] for loss in losses]).mean() for name in losses[0]}
-        clock = [self.seconds + time.monotonic() - begun, float(self._asked_to_stop)]
-        values = torch.cat((torch.stack(list(means.values())).float().cpu(), torch.tensor(clock)))
-        *agreed, seconds, stop = self.accelerator.reduce(values.to(self.accelerator.device), "mean").tolist()
-        self.seconds, self.stopping = seconds, stop > 0
-        return dict(zip(means, agreed, strict=True))
+        now = time.monotonic()
+        clock = torch.tensor([self.seconds + now - self._clock, float(self._asked_to_stop)])
+        self._clock = now
+        terms = torch.stack([value.detach().float() for value in losses.values()])
+        values = torch.cat((terms, clock.to(terms.device)))
+        *agreed, self.seconds, stop = self.accelerator.reduce(values, "mean").tolist()
+        self.stopping = stop > 0
+        return dict(zip(losses, agreed, strict=True))
 
-    def _check(self, loss: float, norm: float, seen: list[Batch]) -> None:
-        limit = self.recipe.explode * self.usual_loss if self.step > SETTLED else math.inf
-        if math.isfinite(loss) and math.isfinite(norm) and abs(loss) <= limit:
-            return
+    def _diverge(self, loss: float, norm: float, seen: list[Batch]) -> NoReturn:
+        """Name the samples, then stop."""
         pairs = gather_object([pair for batch in seen for pair in batch.pairs])
         numbers = gather_object([number for batch in seen for number in batch.numbers])
         if self.accelerator.is_main_process:
@@ -216,8 +223,8 @@ class Trainer:
             text = json.dumps({**record, "samples": samples}, indent=1, ensure_ascii=False)
             write_atomically(self.out / DIVERGED_FILE, text.encode())
         raise Diverged(
-            f"the loss is {loss:.4g} and its gradient {norm:.4g} at step {self.step} (usual: a loss of "
-            f"{self.usual_loss:.4g}); the batch's samples are in {self.out / DIVERGED_FILE}"
+            f"the loss is {loss:.4g} and its gradient's norm {norm:.4g} at step {self.step}; usual is a loss "
+            f"of {self.usual_loss:.4g}; the samples are named in {self.out / DIVERGED_FILE}"
         )
 
     def _validate(self, dev: list[Batch]) -> None:

@@ -52,7 +52,8 @@ class Recipe:
     """The run stops when the loss is this many times its running mean."""
 
     # Machine
-    precision: Literal["bf16", "no"] = "bf16"
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Of the networks' arithmetic; what is trained is kept in float32."""
     gradient_checkpointing: bool = False
     """Keep less for the backward pass and compute it again, where the model can."""
     compile: bool = False
