@@ -1,0 +1,183 @@
+"""From a photo to a saved result, with a mouse, a keyboard, and fingers."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from editor_page import EXAMPLES, EditorPage
+from PIL import Image
+
+from lightningdrag.drag import Drag
+from lightningdrag.masks import derive_mask
+from lightningdrag.request import EditRequest
+
+NOSE, ASIDE = (262, 232), (236, 240)  # of chelsea.jpg, 451x300
+
+
+def test_pulling_running_undoing_and_a_second_round(editor: EditorPage) -> None:
+    editor.open()
+    photo = editor.canvas()
+    editor.press("m")  # the mask is not drawn over what is compared
+    editor.pull(NOSE, ASIDE)
+    assert np.allclose(editor.drags[0]["handle"], NOSE, atol=0.5)
+    preview = editor.canvas()
+    assert np.abs(preview.astype(int) - photo).max() > 60  # it follows at once
+
+    editor.run()
+    assert any(label.startswith("Step ") for label in editor.seen)
+    result = editor.canvas()
+    assert np.abs(result.astype(int) - preview).max() > 20
+
+    editor.press("Control+z")
+    assert editor.state["proposal"] is None
+    assert np.array_equal(editor.canvas(), preview)
+    editor.press("Control+Shift+Z")
+    assert np.array_equal(editor.canvas(), result)
+
+    first = editor.state["photo"]
+    editor.click("Keep")
+    assert editor.state["photo"] != first
+    assert editor.drags == []
+    editor.pull((150, 120), (162, 110))
+    editor.run()
+    editor.pull(ASIDE, NOSE)  # to pull on a result is to keep it
+    assert editor.page.locator("#rounds button").count() == 3
+    editor.page.locator("#rounds button").first.click()
+    assert editor.state["photo"] == first
+
+
+def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    saved = np.array(Image.open(io.BytesIO(editor.download("PNG"))))
+    source = np.array(Image.open(EXAMPLES / "chelsea.jpg"))
+    request = EditRequest.from_json(editor.download("The edit, JSON"))
+    may_change = derive_mask(request.drags, source.shape[1], source.shape[0])
+    assert saved.shape == source.shape
+    assert np.array_equal(saved[~may_change], source[~may_change])
+    assert not np.array_equal(saved[may_change], source[may_change])
+    assert request.seed is not None
+    assert Image.open(io.BytesIO(editor.download("WebP"))).format == "WEBP"
+
+
+def test_a_saved_edit_is_opened_again(editor: EditorPage, tmp_path) -> None:
+    saved = tmp_path / "edit.json"
+    saved.write_text(EditRequest((Drag(NOSE, ASIDE),), num_images=2).to_json())
+    editor.page.locator("#file").set_input_files([EXAMPLES / "chelsea.jpg", saved])
+    editor.wait("edit")
+    assert editor.drags == [{"handle": list(NOSE), "target": list(ASIDE)}]
+    editor.run()
+    assert editor.page.get_by_role("radio").count() == 2
+
+
+def test_ends_are_moved_and_removed(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.pull(ASIDE, (230, 200))
+    assert len(editor.drags) == 1
+    assert np.allclose(editor.drags[0]["target"], (230, 200), atol=1)
+    editor.press("p")
+    editor.page.mouse.click(*editor.at(100, 100))
+    assert editor.drags[1]["handle"] == editor.drags[1]["target"]
+    editor.page.mouse.click(*editor.at(230, 200), button="right")
+    assert len(editor.drags) == 1
+    editor.press("Control+z")
+    assert len(editor.drags) == 2
+    editor.press("n", "Delete")
+    assert len(editor.drags) == 1
+
+
+def test_the_mask_is_painted_erased_inverted_and_left_to_the_editor_again(editor: EditorPage) -> None:
+    editor.open()
+    kind = editor.page.locator("#mask-kind")
+    assert kind.text_content() == "Mask: none yet"
+    editor.pull(NOSE, ASIDE)
+    assert kind.text_content() == "Mask: automatic"
+    editor.press("b")
+    editor.pull((60, 60), (120, 60))
+    assert kind.text_content() == "Mask: drawn"
+    painted = editor.state["mask"]["runs"]
+    size = editor.page.evaluate("lightningdrag.editor.brush")
+    editor.press("]")
+    assert editor.page.evaluate("lightningdrag.editor.brush") > size
+    editor.press("e")
+    editor.pull((60, 60), (120, 60))
+    assert sum(editor.state["mask"]["runs"][1::2]) < sum(painted[1::2])
+    editor.press("Control+z", "i")
+    width, height = editor.state["mask"]["size"]
+    assert sum(painted[1::2]) + sum(editor.state["mask"]["runs"][1::2]) == width * height
+    editor.press("Control+z", "d")
+    editor.run()  # with the mask as drawn
+    request = json.loads(editor.download("The edit, JSON"))
+    assert request["mask"]["runs"] == painted
+    editor.press("Escape", "x")
+    assert kind.text_content() == "Mask: automatic"
+
+
+def test_the_keyboard_alone(editor: EditorPage) -> None:
+    editor.open()
+    canvas = editor.page.locator("#canvas")
+    for _ in range(40):
+        if canvas.evaluate("canvas => canvas === document.activeElement"):
+            break
+        editor.press("Tab")
+    editor.press("ArrowRight", "Shift+ArrowDown", "Space", "Shift+ArrowLeft", "ArrowUp", "Space")
+    (drag,) = editor.drags
+    assert drag["target"][0] < drag["handle"][0]
+    assert drag["target"][1] < drag["handle"][1]
+    assert editor.page.locator("#said").text_content() == "Let go."
+    editor.press("n", "Alt+ArrowRight")
+    assert editor.drags[0]["handle"][0] > drag["handle"][0]
+    editor.press("Escape")
+    editor.run()
+    editor.press("Enter")
+    assert editor.drags == []
+    editor.press("?")
+    assert editor.page.get_by_role("dialog").is_visible()
+    editor.press("Escape")
+
+
+def test_a_phone(browser, server) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    editor = EditorPage(context.new_page(), server.address)
+    editor.open()
+    fingers = context.new_cdp_session(editor.page)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    touch("touchStart", editor.at(*NOSE))
+    for share in (0.3, 0.6, 1):
+        touch("touchMove", editor.at(NOSE[0] - 40 * share, NOSE[1]))
+    touch("touchEnd")
+    assert len(editor.drags) == 1
+
+    scale = editor.page.evaluate("lightningdrag.editor.view.scale")
+    touch("touchStart", (150, 400))
+    touch("touchStart", (150, 400), (240, 400))
+    for apart in (20, 40, 60):
+        touch("touchMove", (150 - apart, 400), (240 + apart, 400))
+    touch("touchEnd")
+    assert editor.page.evaluate("lightningdrag.editor.view.scale") > 1.5 * scale
+    assert len(editor.drags) == 1
+
+    overflow = editor.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
+    editor.page.evaluate("lightningdrag.editor.view.fitted = true, lightningdrag.editor.changed()")
+    editor.page.get_by_role("button", name="Run", exact=True).tap()
+    editor.wait("result")
+    for button in editor.page.locator("button:visible").all():
+        box = button.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+    editor.screenshot("phone")
+    editor.page.get_by_role("button", name="Adjust").tap()
+    touch("touchStart", editor.at(*editor.drags[0]["target"]))
+    editor.page.wait_for_function("lightningdrag.editor.state.drags.length === 0")  # held, it goes
+    touch("touchEnd")
+    assert editor.complaints == []
+    context.close()

@@ -1,0 +1,99 @@
+"""The page's live preview is the analytic warp of ``warp.py``, to within a pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from editor_page import EditorPage
+
+from lightningdrag.drag import Drag
+from lightningdrag.masks import derive_mask, distance_to_rim
+from lightningdrag.warp import drag_displacement, rim_anchors
+
+RANDOM = [
+    (512, 512, 1),
+    (512, 512, 5),
+    (1200, 800, 2),
+    (300, 900, 8),
+]
+
+
+def displacement(drags: list[Drag], mask: np.ndarray) -> np.ndarray:
+    """``(H, W, 2)`` as the package computes it, at full size."""
+    handles, targets, anchors = (
+        torch.tensor(np.array(points), dtype=torch.float32)[None]
+        for points in ([d.handle for d in drags], [d.target for d in drags], rim_anchors(mask))
+    )
+    field = drag_displacement(handles, targets, anchors, torch.from_numpy(mask)[None, None])
+    return field[0].permute(1, 2, 0).numpy()
+
+
+def some_drags(width: int, height: int, count: int) -> list[Drag]:
+    random = np.random.default_rng(width + count)
+    handles = random.uniform(0.2, 0.8, (count, 2)) * [width, height]
+    targets = np.clip(handles + random.normal(0, 0.08, (count, 2)) * min(width, height), 1, 10_000)
+    targets = np.minimum(targets, [width - 2, height - 2])
+    return [Drag(tuple(h), tuple(t)) for h, t in zip(handles.round(1), targets.round(1), strict=True)]
+
+
+def as_json(drags: list[Drag]) -> list[dict]:
+    return [{"handle": list(drag.handle), "target": list(drag.target)} for drag in drags]
+
+
+@pytest.mark.parametrize(("width", "height", "count"), RANDOM)
+def test_the_field_is_that_of_the_package(editor: EditorPage, width: int, height: int, count: int) -> None:
+    drags = some_drags(width, height, count)
+    mask = derive_mask(drags, width, height)
+    expected = displacement(drags, mask)[::8, ::8]
+    values = editor.page.evaluate(
+        """async ([width, height, drags]) => {
+          const { planPreview } = await import("/js/preview.js");
+          const { displacementAt } = await import("/js/field.js");
+          const { rim } = planPreview({ width, height }, drags, null);
+          const values = [];
+          for (let y = 0; y < height; y += 8)
+            for (let x = 0; x < width; x += 8) values.push(displacementAt(drags, rim, [x, y]));
+          return values;
+        }""",
+        [width, height, as_json(drags)],
+    )
+    error = np.linalg.norm(np.reshape(values, expected.shape) - expected, axis=-1)
+    assert np.linalg.norm(expected, axis=-1).max() > 5  # there is a warp to compare
+    assert error[mask[::8, ::8]].max() < 1
+
+
+def test_the_picture_is_warped_by_that_field(editor: EditorPage) -> None:
+    """A photo whose colours are its coordinates shows where every pixel came from."""
+    side, drags = 256, [Drag((100, 120), (130, 112)), Drag((180, 180), (180, 180))]
+    mask = derive_mask(drags, side, side)
+    expected = displacement(drags, mask)
+    pixels = editor.page.evaluate(
+        """async ([side, drags]) => {
+          const { Renderer } = await import("/js/renderer.js");
+          const { planPreview } = await import("/js/preview.js");
+          const colours = new ImageData(side, side);
+          for (let y = 0; y < side; y++)
+            for (let x = 0; x < side; x++) colours.data.set([x, y, 0, 255], 4 * (y * side + x));
+          const canvas = document.createElement("canvas");
+          canvas.width = canvas.height = side;
+          const renderer = new Renderer(canvas);
+          renderer.setImage("photo", await createImageBitmap(colours, { colorSpaceConversion: "none" }));
+          const { mask, rim } = planPreview({ width: side, height: side }, drags, null);
+          renderer.setMask(mask);
+          renderer.setWarp(drags, rim);
+          renderer.draw({ size: [side, side], origin: [0, 0], scale: 1, divide: -1, dim: 0 });
+          const { gl } = renderer;
+          const seen = new Uint8Array(4 * side * side);
+          gl.readPixels(0, 0, side, side, gl.RGBA, gl.UNSIGNED_BYTE, seen);
+          return [...seen];
+        }""",
+        [side, as_json(drags)],
+    )
+    seen = np.reshape(pixels, (side, side, 4))[::-1, :, :2]
+    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)
+    inner = distance_to_rim(mask) > 3  # nearer the rim the preview fades, as the editor does
+    error = np.linalg.norm(seen - grid - expected, axis=-1)
+    assert np.linalg.norm(expected, axis=-1)[inner].max() > 15
+    assert error[inner].max() < 1.5  # a pixel, and the rounding of colours
+    assert np.array_equal(seen[~mask], grid[~mask])

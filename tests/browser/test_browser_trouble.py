@@ -1,0 +1,97 @@
+"""What can go wrong around the page: a dead server, two tabs, a reload, wrong files."""
+
+from __future__ import annotations
+
+from editor_page import EditorPage
+
+NOSE, ASIDE = (262, 232), (236, 240)
+
+
+def test_the_server_is_killed_in_the_middle_and_nothing_is_lost(editor: EditorPage, server) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    editor.press("Enter")
+    editor.pull((150, 120), (162, 110))
+    editor.page.get_by_role("button", name="Settings").click()
+    editor.page.get_by_label("Candidates").fill("16")
+    editor.press("Escape")
+    editor.click("Run")
+    editor.wait("running")
+    editor.offline = True
+    server.kill()
+    editor.page.get_by_text("Connection lost").wait_for()
+    server.start()
+    editor.wait("result")  # on the result of the first round, which the new server never saw
+    assert len(editor.state["proposal"]["candidates"]) == 16
+
+
+def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    other = EditorPage(context.new_page(), server.address)
+    other.open("coffee.jpg")
+    other.pull((365, 285), (393, 291))
+    editor.run()
+    other.run()
+    kept = "async () => (await import('/js/storage.js')).list()"
+    for page in (editor.page, other.page):
+        page.wait_for_timeout(600)  # the pause before work is kept
+        page.reload()
+        page.wait_for_selector("body[data-mode=result]")
+    assert editor.page.title().startswith("chelsea.jpg")
+    assert other.page.title().startswith("coffee.jpg")
+    assert sorted(work["name"] for work in editor.page.evaluate(kept)) == ["chelsea.jpg", "coffee.jpg"]
+    editor.press("Control+z")
+    assert len(editor.drags) == 1
+
+
+def test_cancelling_goes_back_to_the_drags(editor: EditorPage) -> None:
+    editor.open()
+    editor.page.evaluate(
+        "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, num_images: 16}})"
+    )
+    editor.pull(NOSE, ASIDE)
+    editor.press("Enter")
+    editor.wait("running")
+    editor.press("Escape")
+    editor.wait("edit")
+    assert len(editor.drags) == 1
+    assert editor.page.locator(".toast.error").count() == 0
+
+
+def test_files_that_are_no_photo_are_refused_in_plain_words(editor: EditorPage, tmp_path) -> None:
+    editor.offline = True  # Chromium logs every answer above 400
+    for name, text in (("notes.txt", "no photo"), ("edit.json", '{"schema": "other"}')):
+        (tmp_path / name).write_text(text)
+        editor.page.locator("#file").set_input_files(tmp_path / name)
+    toasts = editor.page.locator(".toast.error")
+    editor.page.wait_for_function("document.querySelectorAll('.toast.error').length === 2")
+    assert any("no saved edit" in text for text in toasts.all_text_contents())
+    assert editor.page.locator("body").get_attribute("data-mode") == "empty"
+
+
+def test_a_format_that_browsers_cannot_show_is_opened_by_the_server(editor: EditorPage, tmp_path) -> None:
+    from PIL import Image
+
+    Image.linear_gradient("L").resize((200, 120)).save(tmp_path / "scan.tiff")
+    editor.page.locator("#file").set_input_files(tmp_path / "scan.tiff")
+    editor.wait("edit")
+    editor.page.wait_for_function("lightningdrag.scene.reading.size === 0")
+    assert editor.canvas().std() > 20
+    editor.pull((60, 60), (80, 60))
+    editor.run()
+
+
+def test_every_control_has_a_name_and_light_and_dark_are_told_apart(editor: EditorPage) -> None:
+    editor.open()
+    nameless = editor.page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, canvas[tabindex]")]
+          .filter((it) => !(it.getAttribute("aria-label") || it.textContent.trim() || it.labels?.length))
+          .map((it) => it.outerHTML)"""
+    )
+    assert nameless == []
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = editor.page.evaluate(ground)
+    editor.page.emulate_media(color_scheme="light")
+    assert editor.page.evaluate(ground) != dark
