@@ -130,13 +130,14 @@ class ProcessWorker:
             Problem: ``worker``, if the process dies or says nothing for too long.
         """
         received = asyncio.get_running_loop().run_in_executor(self._thread, self._tasks.recv)
+        # Where nobody waits for it any more, its end is no news.
+        received.add_done_callback(lambda future: future.cancelled() or future.exception())
         try:
             return await asyncio.wait_for(asyncio.shield(received), timeout)
         except (EOFError, OSError):
             reason = "the worker died (killed, or out of memory)"
         except asyncio.TimeoutError:
             reason = f"the worker said nothing for {timeout:g} seconds"
-            received.add_done_callback(lambda future: future.exception())  # its end is no news
         await self._kill()
         log.error("%s", reason)
         raise Problem("worker", f"{reason}; the next job gets a new one")
@@ -175,8 +176,6 @@ def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device
 def _answer(
     bench: Workbench, number: int, task: Task, tasks: Connection, cancels: Connection
 ) -> tuple[str, Any]:
-    from lightningdrag.models.protocol import EditCancelled
-
     def callback(step: int, total: int) -> bool:
         tasks.send(("step", (step, total)))
         asked = 0
@@ -184,16 +183,22 @@ def _answer(
             asked = cancels.recv()
         return asked != number
 
+    return answer(bench, task, callback)
+
+
+def answer(bench: Workbench, task: Task, callback: Callable[[int, int], bool]) -> tuple[str, Any]:
+    """Do a task: "done" with its outcome, "cancelled", or a type of problem with a sentence."""
+    from lightningdrag.models.protocol import EditCancelled
+
     try:
         return "done", bench.run(task, callback)
     except EditCancelled:
         return "cancelled", None
     except Exception as error:
-        return problem_of(error, bench)
+        return _problem_of(error, bench)
 
 
-def problem_of(error: Exception, bench: Workbench) -> tuple[str, str]:
-    """What a failed task is told as: a type of problem, and a sentence."""
+def _problem_of(error: Exception, bench: Workbench) -> tuple[str, str]:
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):

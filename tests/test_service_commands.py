@@ -1,0 +1,58 @@
+"""The verbs ui and serve."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytest.importorskip("fastapi", reason="the service's extra is not installed")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lightningdrag", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("verb", ["ui", "serve"])
+def test_others_are_not_let_in_by_mistake(verb: str) -> None:
+    done = run(verb, "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "--token" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_port_and_an_unknown_model_are_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "cannot listen on 127.0.0.1" in done.stderr
+    assert "did you mean 'builtin'" in run("serve", "--model", "bultin").stderr
+
+
+def test_ui_serves_the_page_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lightningdrag", "ui", "--no-browser", "--port", "0", "--model", "warp"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "", "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[-1]
+    page = httpx.get(address)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    photo = Path(__file__).parents[1] / "examples" / "coffee.jpg"
+    assert httpx.post(f"{address}api/v1/sessions", content=photo.read_bytes()).status_code == 201
+    assert list(tmp_path.glob("lightningdrag-*/*/photo"))
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=30)
+    assert "Traceback" not in log
+    assert not list(tmp_path.iterdir())  # nothing is left behind
