@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +54,8 @@ class Measurement:
         parts: median seconds of each part of the first edit; they add up to ``seconds``.
         calls: how often each part of the model ran.
         operations: FLOPs of one edit by kind, a multiply-add counted as two.
+        part_operations: of each network by kind, all its calls together.
+        weights: bytes of each network's weights.
         peak: bytes held at most, weights included.
     """
 
@@ -63,24 +65,26 @@ class Measurement:
     parts: dict[str, float]
     calls: dict[str, int]
     operations: dict[str, int]
+    part_operations: dict[str, dict[str, int]]
+    weights: dict[str, int]
     peak: int
 
 
 class Stopwatch:
     """Seconds and calls by name."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._device, self._clock = device, clock
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
 
     def start(self, name: str) -> None:
         synchronize(self._device)
-        self.seconds[name] -= time.perf_counter()
+        self.seconds[name] -= self._clock()
 
     def stop(self, name: str) -> None:
         synchronize(self._device)
-        self.seconds[name] += time.perf_counter()
+        self.seconds[name] += self._clock()
         self.calls[name] += 1
 
     @contextmanager
@@ -173,13 +177,17 @@ def measure(model: DragModel, case: Case, repeats: int = 3) -> Measurement:
         peak = peak_bytes(device)
         with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter:
             DragEditor(model).run(data, request)
+    counts = counter.get_flop_counts()  # by the class of what is called, then of what that calls
+    networks = networks_of(model)
     return Measurement(
         case,
         seconds=statistics.median(sum(parts.values()) for parts in runs),
         again=statistics.median(again),
         parts={name: statistics.median(parts[name] for parts in runs) for name in parts},
         calls={name: count for name, count in calls.items() if name in parts},
-        operations=_by_kind(counter.get_flop_counts()["Global"]),
+        operations=_by_kind(counts["Global"]),
+        part_operations={name: _by_kind(counts[type(part).__name__]) for name, part in networks.items()},
+        weights={name: _weights(part) for name, part in networks.items()},
         peak=peak,
     )
 
@@ -209,6 +217,10 @@ def _apart(watch: Stopwatch) -> dict[str, float]:
         MODEL_REST: model - sum(seconds.values()),
         REST: everything - model,
     }
+
+
+def _weights(network: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
 def _by_kind(counts: dict[Any, int]) -> dict[str, int]:

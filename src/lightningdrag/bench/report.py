@@ -12,6 +12,7 @@ from lightningdrag.bench.suite import Suite
 from lightningdrag.files import write_atomically
 
 HEAD = ("size", "window", "steps", "results", "s", "next, s", "GFLOP", "floor, s", "share", "peak, GB")
+PARTS_HEAD = ("part", "calls", "s", "share", "GFLOP", "weights, MB", "floor, s", "multiple")
 
 
 def print_table(suite: Suite) -> None:
@@ -31,7 +32,7 @@ def print_table(suite: Suite) -> None:
     )
     for title, head, rows in (
         (None, HEAD, [_row(suite, measured) for measured in suite.measurements]),
-        ("the last case by parts", ("part", "calls", "s", "share"), _parts(suite.measurements[-1])),
+        ("the last case by parts", PARTS_HEAD, _parts(suite)),
     ):
         table = Table(*head, title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
         for row in rows:
@@ -63,14 +64,13 @@ def write_report(suite: Suite, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     figures, page = folder / "bench.json", folder / "bench.html"
     write_atomically(figures, json.dumps(record(suite), indent=2).encode())
-    parts = [(name, seconds) for name, seconds in suite.measurements[-1].parts.items()]
     sections = [
         Section("Cases", [Table(HEAD, [_row(suite, measured) for measured in suite.measurements])]),
         Section(
             "Where the time goes",
             [
-                Table(("part", "calls", "s", "share"), _parts(suite.measurements[-1])),
-                Plot(plots.bars(dict(parts), "seconds"), "the last case"),
+                Table(PARTS_HEAD, _parts(suite)),
+                Plot(plots.bars(suite.measurements[-1].parts, "seconds"), "the last case"),
             ],
         ),
     ]
@@ -125,8 +125,16 @@ def _row(suite: Suite, measured: Measurement) -> list[str]:
     ]
 
 
-def _parts(measured: Measurement) -> list[list[str]]:
-    return [
-        [name, str(measured.calls.get(name, "")), f"{seconds:.3f}", f"{seconds / measured.seconds:.0%}"]
-        for name, seconds in measured.parts.items()
-    ]
+def _parts(suite: Suite) -> list[list[str]]:
+    """The last case's parts: how long each took, and how long it would at the machine's ceiling."""
+    measured = suite.measurements[-1]
+    rows = []
+    for name, seconds in measured.parts.items():
+        row = [name, str(measured.calls.get(name, "")), f"{seconds:.3f}", f"{seconds / measured.seconds:.0%}"]
+        if name in measured.part_operations:
+            operations = measured.part_operations[name]
+            floor = suite.ceiling.floor(operations)
+            row += [f"{sum(operations.values()) / 1e9:.1f}", f"{measured.weights[name] / 1e6:.0f}"]
+            row += [f"{floor:.3f}", f"{seconds / floor:.1f}" if floor else ""]
+        rows.append(row + [""] * (len(PARTS_HEAD) - len(row)))
+    return rows

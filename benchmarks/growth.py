@@ -1,0 +1,160 @@
+"""How the cost of an edit grows with the window, steps, candidates, points, the photo and open sessions.
+
+    python benchmarks/growth.py [--repeats 5] [--threads 2] [--out out/growth]
+
+Seconds are medians of the built-in model on the CPU; operations of the paper's model are counted without
+computing anything. For each, a + b x is fitted, and the exponent of x between the two largest values is
+given: 1 is in proportion, 2 is a square. The table is markdown; curves are in the page under ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightningdrag import DragEditor, EditSession
+from lightningdrag.bench.measure import Case, measure
+from lightningdrag.bench.memory import peak_bytes, reset_peak
+from lightningdrag.bench.random_sd15 import UNET
+from lightningdrag.bench.scene import edit_request, photo_bytes
+from lightningdrag.checkpoints.hub import load_model
+from lightningdrag.evaluation.provenance import provenance
+from lightningdrag.models.attention import Conditioning, attention_blocks, install_processors
+from lightningdrag.models.protocol import DragModel
+from lightningdrag.report import Page, Plot, Section, Table, plots, write_page
+
+SIDES = (128, 192, 256, 384, 512)
+COUNTS = (1, 2, 4, 8)
+POINTS = (1, 4, 16, 64)
+PHOTO_SIDES = (512, 1024, 2048, 4096)
+HEAD = ("what grows", "from", "to", "cost from", "to", "law", "exponent at the end")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One curve: a quantity, and what it costs."""
+
+    name: str
+    unit: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+    @property
+    def law(self) -> str:
+        slope, start = np.polyfit(self.xs, self.ys, 1)
+        return f"{start:.3g} + {slope:.3g} x"
+
+    @property
+    def exponent(self) -> float:
+        """Of x between the last two points."""
+        return math.log(self.ys[-1] / self.ys[-2]) / math.log(self.xs[-1] / self.xs[-2])
+
+    def row(self) -> list[str]:
+        ends = [f"{x:.3g}" for x in (self.xs[0], self.xs[-1])]
+        ends += [f"{y:.3g} {self.unit}" for y in (self.ys[0], self.ys[-1])]
+        return [self.name, *ends, self.law, f"{self.exponent:.2f}"]
+
+
+def sweep(name: str, xs: Sequence[float], cost: Callable[[Case], float], cases: Sequence[Case]) -> Growth:
+    return Growth(name, "s", xs, [cost(case) for case in cases])
+
+
+def edits(model: DragModel, repeats: int) -> list[Growth]:
+    """Seconds of edits with the built-in model."""
+
+    def seconds(case: Case) -> float:
+        return measure(model, case, repeats).seconds
+
+    return [
+        sweep("window, megapixels", megapixels(SIDES), seconds, [Case(512, window=side) for side in SIDES]),
+        sweep("steps", COUNTS, seconds, [Case(steps=count) for count in COUNTS]),
+        sweep("candidates", COUNTS, seconds, [Case(candidates=count) for count in COUNTS]),
+        sweep("pairs of points", POINTS, seconds, [Case(points=count) for count in POINTS]),
+        sweep("photo, megapixels", megapixels(PHOTO_SIDES), seconds, [Case(side) for side in PHOTO_SIDES]),
+    ]
+
+
+def sessions(model: DragModel) -> Growth:
+    """Megabytes that a process holds with this many open photos of 1024x1024, each edited once."""
+    editor, cpu = DragEditor(model), torch.device("cpu")
+    data, request = photo_bytes(1024), edit_request(1024, None, 1)
+    opened: list[EditSession] = []
+    held = []
+    for count in COUNTS:
+        while len(opened) < count:
+            opened.append(editor.open(data))
+            opened[-1].run(request)
+        reset_peak(cpu)
+        held.append(peak_bytes(cpu) / 1e6)
+    return Growth("open sessions", "MB", COUNTS, held)
+
+
+def sd15_operations() -> list[Growth]:
+    """TFLOP of one call of the paper's denoiser with both branches, by the window's size."""
+    counted = [denoiser_operations(side) for side in (256, 384, 512, 768, 1024)]
+    xs = megapixels((256, 384, 512, 768, 1024))
+    return [
+        Growth("SD 1.5 window, megapixels: all but attention", "TFLOP", xs, [rest for rest, _ in counted]),
+        Growth("SD 1.5 window, megapixels: attention", "TFLOP", xs, [attention for _, attention in counted]),
+    ]
+
+
+def denoiser_operations(side: int) -> tuple[float, float]:
+    """TFLOP outside and inside attention of one call; nothing is computed."""
+    with torch.device("meta"), torch.no_grad():
+        unet = UNet2DConditionModel(in_channels=9, **UNET)
+        install_processors(unet)
+        blocks = [((side // 8 >> level) ** 2, width) for level, width in attention_blocks(unet)]
+        seen = [torch.empty(1, tokens, width) for tokens, width in blocks]
+        prompt = [(torch.empty(1, 4, width),) * 2 for _, width in blocks]
+        conditioning = Conditioning(seen, [(each, each) for each in seen], prompt, torch.empty(2, 1, 1))
+        with FlopCounterMode(display=False) as counter:
+            unet(
+                torch.empty(2, 9, side // 8, side // 8),
+                torch.empty(()),
+                torch.empty(1, 77, 768),
+                cross_attention_kwargs={"conditioning": conditioning},
+            )
+    counts = counter.get_flop_counts()["Global"]
+    attention = sum(count for kind, count in counts.items() if str(kind) in ("aten.bmm", "aten.baddbmm"))
+    return (sum(counts.values()) - attention) / 1e12, attention / 1e12
+
+
+def megapixels(sides: Sequence[int]) -> list[float]:
+    return [side * side / 1e6 for side in sides]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("out/growth"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    model = load_model("builtin", device="cpu")
+    grown = [*sd15_operations(), sessions(model), *edits(model, args.repeats)]
+    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
+    for each in grown:
+        print("| " + " | ".join(each.row()) + " |")
+    drawn = [Plot(plots.lines({each.name: (each.xs, each.ys)}, each.name, each.unit)) for each in grown]
+    sections = [Section("Laws", [Table(HEAD, [each.row() for each in grown])]), Section("Curves", drawn)]
+    write_page(Page("How the cost of an edit grows", sections, about=provenance()), args.out / "growth.html")
+    figures = [
+        {"name": each.name, "unit": each.unit, "x": list(each.xs), "y": list(each.ys)} for each in grown
+    ]
+    (args.out / "growth.json").write_text(json.dumps({"about": provenance(), "growth": figures}, indent=2))
+    print(f"\n{args.out / 'growth.html'}")
+
+
+if __name__ == "__main__":
+    main()
