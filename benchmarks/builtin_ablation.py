@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from lightningdrag import DragEditor
-from lightningdrag.evaluation.baselines import EditMethod, EditorMethod, reference_warp
-from lightningdrag.evaluation.pairs import PairSet, run
-from lightningdrag.evaluation.report import REFERENCE, build_report, markdown
+from lightningdrag.evaluation.baselines import EditorMethod, reference_warp
+from lightningdrag.evaluation.columns import REFERENCE
+from lightningdrag.evaluation.job import Job, Workshop
+from lightningdrag.evaluation.report import build_report
+from lightningdrag.evaluation.run import run
+from lightningdrag.evaluation.tables import markdown
 from lightningdrag.models.builtin import model, network
 from lightningdrag.models.builtin.model import BuiltinModel
 
@@ -73,9 +76,11 @@ def main() -> None:
     parser.add_argument("--model", default="builtin")
     arguments = parser.parse_args()
     editor = DragEditor.from_pretrained(arguments.model)
-    methods: dict[str, EditMethod] = {REFERENCE: reference_warp}
-    methods |= {name: Variant(editor, changes) for name, changes in VARIANTS.items()}
-    scores = list(run(PairSet(arguments.data, "dev", arguments.limit), methods))
+    shop = Workshop(Job("pairs", str(arguments.data), limit=arguments.limit))
+    shop.methods = {REFERENCE: reference_warp}
+    shop.methods |= {name: Variant(editor, changes) for name, changes in VARIANTS.items()}
+    outcomes = run(shop, range(len(shop.cases)))
+    scores = [outcome.scores for outcome in outcomes if outcome.scores is not None]
     print(markdown(build_report(scores, {"benchmark": "pairs", "command": "builtin_ablation"})))
 
 

@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightningdrag.commands.evaluate import evaluate_pairs, parse_steps
-from lightningdrag.evaluation.pairs import STRATA
-from lightningdrag.evaluation.report import AVERAGE, REFERENCE, markdown
+from lightningdrag.commands.evaluate import STEPS, model_rows
+from lightningdrag.evaluation.case import STRATA
+from lightningdrag.evaluation.columns import AVERAGE, REFERENCE
+from lightningdrag.evaluation.evaluate import evaluate
+from lightningdrag.evaluation.job import Job
+from lightningdrag.evaluation.tables import markdown
 
 
 def bars(report: dict[str, Any], method: str) -> dict[str, bool]:
@@ -40,16 +43,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the report and the sheets")
     parser.add_argument("--limit", type=int, help="at most this many pairs")
     parser.add_argument("--model", default="builtin", help="built-in name, or a folder with other weights")
-    parser.add_argument("--steps", type=parse_steps, default=[1, 2, 4], help="such as 1,2,4")
+    parser.add_argument("--steps", default=STEPS, help="such as 1,2,4")
+    parser.add_argument("--workers", type=int, default=1, help="processes that edit and score")
     arguments = parser.parse_args()
-    report = evaluate_pairs(
-        arguments.data, arguments.out, "dev", arguments.limit, arguments.model, arguments.steps
+    job = Job(
+        benchmark="pairs",
+        root=str(arguments.data),
+        limit=arguments.limit,
+        model=arguments.model,
+        rows=model_rows(arguments.model, arguments.steps),
     )
+    report = evaluate(job, arguments.out, arguments.workers)
     print(markdown(report))
     missed = 0
-    for method in report["table"][AVERAGE]:
-        if "step" not in method:
-            continue
+    for method in job.rows:
         print(f"\n{method}")
         for bar, holds in bars(report, method).items():
             print(f"  {'holds ' if holds else 'MISSED'}  {bar}")

@@ -4,115 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
+from evaluation_scenes import DRAGS, JitteredWarp, prepared, scene
 from lightningdrag import DragEditor
-from lightningdrag.commands import build_app
-from lightningdrag.data.pairs import FramePair
-from lightningdrag.data.shards import ShardWriter, encode_sample
 from lightningdrag.evaluation import metrics
 from lightningdrag.evaluation.baselines import (
     BASELINES,
     EditorMethod,
     identity,
     reference_warp,
-    reference_warp_inpainted,
 )
-from lightningdrag.evaluation.pairs import TRUTH, Pair, PairScores, PairSet, run, score
-from lightningdrag.evaluation.report import build_report, markdown, to_json, write_report
-from lightningdrag.evaluation.sheets import choose, context_box, write_pair_sheets
-
-HEIGHT, WIDTH, RADIUS = 96, 128, 14
-CENTRE = (50, 48)
-
-
-def texture(seed: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(size=(HEIGHT, WIDTH, 3)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2)
-    return np.clip(128 + 45 * smooth / smooth.std(), 0, 255).astype(np.uint8)
-
-
-def disc(x: float, y: float, radius: float = RADIUS) -> np.ndarray:
-    columns, rows = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
-    return np.hypot(columns - x, rows - y) <= radius
-
-
-def scene(drag: tuple[int, int], seed: int = 0) -> Pair:
-    """A textured disc that moves by ``drag`` before a textured background."""
-    background, mover = texture(seed), texture(seed + 1000)
-    x, y = CENTRE
-    before, after = disc(x, y), disc(x + drag[0], y + drag[1])
-    moved = np.roll(mover, (drag[1], drag[0]), (0, 1))
-    return Pair(
-        name=f"scene {seed}",
-        group=f"group {seed % 3}",
-        source=np.where(before[..., None], mover, background),
-        truth=np.where(after[..., None], moved, background),
-        mask=disc(x + drag[0] / 2, y + drag[1] / 2, RADIUS + np.hypot(*drag) / 2 + 8),
-        handles=np.array([[x, y]], np.float32),
-        targets=np.array([[x + drag[0], y + drag[1]]], np.float32),
-        uncovered=before & ~after,
-    )
-
-
-def prepared(folder: Path, drags: list[tuple[int, int]], split: str = "dev") -> Path:
-    """The scenes as a prepared dataset on disk."""
-    with ShardWriter(folder) as writer:
-        for seed, drag in enumerate(drags):
-            pair = scene(drag, seed)
-            still = np.zeros((2, HEIGHT // 2, WIDTH // 2), np.float32)
-            state = np.ones((HEIGHT // 2, WIDTH // 2), np.uint8)
-            state[pair.uncovered[::2, ::2]] = 0
-            moving = np.ones_like(state)
-            frames = FramePair(pair.source, pair.truth, still, still, np.ones_like(state), state, moving)
-            meta = {
-                "kind": "video",
-                "clip": pair.name,
-                "group": pair.group,
-                "licence": "made here",
-                "handles": pair.handles.tolist(),
-                "targets": pair.targets.tolist(),
-                "motion": pair.motion,
-                "split": split,
-            }
-            writer.add(encode_sample(frames, pair.mask, meta))
-    return folder
-
-
-def jittered_warp(
-    source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
-) -> np.ndarray:
-    """The reference warp with noise of two grey levels in the mask: a method with candidates."""
-    warped = reference_warp(source, handles, targets, mask, seed).astype(np.float64)
-    noise = np.random.default_rng(seed).normal(0, 2, warped.shape)
-    return np.clip(warped + noise * mask[..., None], 0, 255).round().astype(np.uint8)
-
-
-class JitteredWarp:
-    def __call__(
-        self, source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
-    ) -> np.ndarray:
-        return jittered_warp(source, handles, targets, mask, seed)
-
-    def candidates(
-        self,
-        source: np.ndarray,
-        handles: np.ndarray,
-        targets: np.ndarray,
-        mask: np.ndarray,
-        seed: int,
-        count: int,
-    ) -> list[np.ndarray]:
-        return [self(source, handles, targets, mask, seed + i) for i in range(count)]
-
-
-DRAGS = [(2, 1), (3, 0), (0, 6), (8, 2), (16, 0), (14, 9)]
+from lightningdrag.evaluation.case import TRUTH, Case, CaseScores
+from lightningdrag.evaluation.job import Job, Workshop
+from lightningdrag.evaluation.measures import pixels
+from lightningdrag.evaluation.pairs import PairSet
+from lightningdrag.evaluation.report import build_report, to_json
+from lightningdrag.evaluation.run import run
+from lightningdrag.evaluation.sheets import choose, context_box, write_sheets
+from lightningdrag.evaluation.tables import markdown
 
 
 @pytest.fixture(scope="module")
@@ -121,53 +34,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scores(folder: Path) -> list[PairScores]:
-    return list(run(PairSet(folder), {**BASELINES, "jittered": JitteredWarp()}))
+def scores(folder: Path) -> list[CaseScores]:
+    return scored(folder)
 
 
-# Baselines -------------------------------------------------------------------------------------
+def scored(folder: Path) -> list[CaseScores]:
+    shop = Workshop(Job("pairs", str(folder)), {"jittered": JitteredWarp()})
+    return [outcome.scores for outcome in run(shop, range(len(shop.cases))) if outcome.scores is not None]
 
 
-def test_every_baseline_leaves_the_outside_of_the_mask_alone() -> None:
-    pair = scene((12, 4))
-    for name, method in BASELINES.items():
-        result = method(pair.source, pair.handles, pair.targets, pair.mask, 0)
-        assert (result.shape, result.dtype) == (pair.source.shape, np.uint8)
-        assert metrics.changed_outside(pair.source, result, pair.mask) == 0, name
-
-
-def test_the_reference_warp_follows_its_formula_at_a_pixel() -> None:
-    """Shepard's weights 1/d^3 over one target and 64 anchors on the rim, written out."""
-    from lightningdrag.evaluation.baselines import displacement
-    from lightningdrag.warp import rim_anchors
-
-    pair = scene((12, 4))
-    anchors = rim_anchors(pair.mask)
-    assert len(anchors) == 64
-    pixel = np.array([55.0, 52.0])
-    to_target = np.linalg.norm(pixel - pair.targets[0]) ** -3.0
-    to_anchors = (np.linalg.norm(pixel - anchors, axis=1) ** -3.0).sum()
-    expected = to_target / (to_target + to_anchors) * np.array([-12.0, -4.0])
-    field = displacement(pair.handles, pair.targets, pair.mask)
-    assert field[:, 52, 55] == pytest.approx(expected, abs=1e-4)
-    assert field[:, 0, 0] == pytest.approx([0, 0])
-
-
-def test_the_reference_warp_brings_the_handle_to_its_target() -> None:
-    pair = scene((12, 4))
-    result = reference_warp(pair.source, pair.handles, pair.targets, pair.mask, 0)
-    x, y = CENTRE
-    assert (result[y + 4, x + 12] == pair.source[y, x]).all()
-
-
-def test_inpainting_changes_only_what_the_warp_stretched() -> None:
-    pair = scene((14, 0))
-    request = (pair.source, pair.handles, pair.targets, pair.mask, 0)
-    repainted = (reference_warp(*request) != reference_warp_inpainted(*request)).any(-1)
-    assert repainted.any()
-    columns = np.nonzero(repainted)[1]
-    assert columns.mean() < CENTRE[0] + 14, "what is stretched lies behind the target"
-    assert repainted.sum() < 0.5 * pair.mask.sum()
+def score(result: np.ndarray, case: Case) -> dict[str, float]:
+    return pixels(case, {"it": result})["it"]
 
 
 # Scores ----------------------------------------------------------------------------------------
@@ -226,19 +103,19 @@ def test_a_folder_without_such_pairs_is_refused(tmp_path: Path, folder: Path) ->
 
 def test_strata_are_cut_at_4_and_10_percent_of_the_short_side() -> None:
     def stratum(motion: float) -> str:
-        return PairScores(0, "", "", motion, 1, 0).stratum
+        return CaseScores(0, "", "", motion, 1, 0).stratum
 
     assert [stratum(m) for m in (0.039, 0.041, 0.1, 0.101)] == ["small", "medium", "medium", "large"]
 
 
-def test_methods_are_timed_and_held_to_the_mask_and_the_truth_is_not(scores: list[PairScores]) -> None:
+def test_methods_are_timed_and_held_to_the_mask_and_the_truth_is_not(scores: list[CaseScores]) -> None:
     for scored in scores:
         assert scored.scores["jittered"]["changed_outside"] == 0
         assert scored.scores["jittered"]["seconds"] > 0
         assert "changed_outside" not in scored.scores[TRUTH]
 
 
-def test_candidates_are_compared_only_where_a_method_offers_them(scores: list[PairScores]) -> None:
+def test_candidates_are_compared_only_where_a_method_offers_them(scores: list[CaseScores]) -> None:
     for scored in scores:
         assert "deviation_targets" not in scored.scores["reference warp"]
         jittered = scored.scores["jittered"]
@@ -249,7 +126,7 @@ def test_candidates_are_compared_only_where_a_method_offers_them(scores: list[Pa
 def test_an_editor_is_a_method(folder: Path) -> None:
     """With the model that is the analytic warp: near the reference, and never outside the mask."""
     pair = PairSet(folder)[4]
-    method = EditorMethod(DragEditor.from_pretrained("warp", device="cpu"), steps=1)
+    method = EditorMethod(DragEditor.from_pretrained("warp", device="cpu"), {"steps": 1})
     request = (pair.source, pair.handles, pair.targets, pair.mask, 0)
     result = method(*request)
     assert metrics.changed_outside(pair.source, result, pair.mask) == 0
@@ -257,59 +134,10 @@ def test_an_editor_is_a_method(folder: Path) -> None:
     assert len(method.candidates(*request, count=3)) == 3
 
 
-# The command -----------------------------------------------------------------------------------
-
-
-def invoke(*arguments: object) -> Any:
-    return CliRunner().invoke(build_app(), ["evaluate", *map(str, arguments)])
-
-
-def test_the_command_writes_tables_and_sheets(folder: Path, tmp_path: Path) -> None:
-    done = invoke(
-        "--data", folder, "--out", tmp_path / "out", "--model", "warp", "--steps", "1,2", "--limit", 3
-    )
-    assert done.exit_code == 0, done.output
-    written = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    sheets = {
-        f"sheets/warp-{s}-{kind}.png" for s in ("1-step", "2-steps") for kind in ("best", "worst", "random")
-    }
-    assert written == {"report.json", "report.md"} | sheets
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert list(report["table"]["average"]) == [*BASELINES, "warp, 1 step", "warp, 2 steps", TRUTH]
-    assert report["about"].keys() >= {"command", "commit", "machine", "split"}
-    assert "warp, 2 steps" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--steps", "0"], "0"),
-        (["--steps", "1,two"], "1,two"),
-        (["--limit", "0"], "limit"),
-        (["--benchmark", "nonesuch"], "nonesuch"),
-        (["--model", "nonesuch"], "nonesuch"),
-    ],
-)
-def test_a_wrong_argument_is_one_error_and_nothing_is_written(
-    arguments: list[str], named: str, folder: Path, tmp_path: Path
-) -> None:
-    done = invoke("--data", folder, "--out", tmp_path / "out", *arguments)
-    assert done.exit_code == 2
-    assert named in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
-    done = invoke("--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--model", "warp")
-    assert done.exit_code == 2
-    assert "nowhere is no prepared dataset" in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
 # The report ------------------------------------------------------------------------------------
 
 
-def test_the_average_is_that_of_the_strata(scores: list[PairScores]) -> None:
+def test_the_average_is_that_of_the_strata(scores: list[CaseScores]) -> None:
     table = build_report(scores, {})["table"]
     strata = [table[name]["identity"]["ssim"]["mean"] for name in ("small", "medium", "large")]
     assert table["average"]["identity"]["ssim"]["mean"] == pytest.approx(np.mean(strata))
@@ -317,29 +145,26 @@ def test_the_average_is_that_of_the_strata(scores: list[PairScores]) -> None:
     assert strata[2] == pytest.approx(np.mean(by_hand))
 
 
-def test_gains_are_paired_with_the_reference_warp(scores: list[PairScores]) -> None:
+def test_gains_are_paired_with_the_reference_warp(scores: list[CaseScores]) -> None:
     row = build_report(scores, {})["table"]["average"]["identity"]
     differences = [s.scores["identity"]["psnr"] - s.scores["reference warp"]["psnr"] for s in scores]
     assert row["gain"]["won"] == pytest.approx(np.mean([d > 0 for d in differences]))
     assert row["gain"]["low"] <= row["gain"]["mean"] <= row["gain"]["high"]
 
 
-def test_the_report_is_valid_json_and_a_table_for_people(scores: list[PairScores], tmp_path: Path) -> None:
+def test_the_report_is_valid_json_and_a_table_for_people(scores: list[CaseScores]) -> None:
     report = build_report(scores, {"machine": "here"})
-    write_report(report, tmp_path / "new")
-    read = json.loads((tmp_path / "new" / "report.json").read_text())
+    read = json.loads(to_json(report))
     assert read["table"]["average"][TRUTH]["psnr"]["mean"] == "Infinity"
     assert read["about"] == {"machine": "here"}
     assert len(read["scores"]) == len(DRAGS)
     assert to_json({"undefined": float("nan")}) == '{\n "undefined": null\n}'
-    text = (tmp_path / "new" / "report.md").read_text()
-    assert text == markdown(report) + "\n"
+    text = markdown(report)
     for name in (*BASELINES, TRUTH, "Small drags, 2 pairs", "1 point, 6 pairs"):
         assert name in text
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["report.json", "report.md"]
 
 
-def test_best_and_worst_are_ranked_by_gain(scores: list[PairScores]) -> None:
+def test_best_and_worst_are_ranked_by_gain(scores: list[CaseScores]) -> None:
     chosen = choose(scores, "jittered")
     gains = [s.scores["jittered"]["psnr"] - s.scores["reference warp"]["psnr"] for s in chosen["best"]]
     assert gains == sorted(gains, reverse=True)
@@ -347,8 +172,11 @@ def test_best_and_worst_are_ranked_by_gain(scores: list[PairScores]) -> None:
     assert [s.index for s in chosen["random"]] == list(range(len(DRAGS)))
 
 
-def test_sheets_show_four_pictures_a_row(scores: list[PairScores], folder: Path, tmp_path: Path) -> None:
-    written = write_pair_sheets(scores, PairSet(folder), {"jittered": JitteredWarp()}, tmp_path)
+def test_sheets_show_four_pictures_a_row(scores: list[CaseScores], folder: Path, tmp_path: Path) -> None:
+    def picture_of(case: Case, index: int, row: str) -> np.ndarray:
+        return JitteredWarp()(case.source, case.handles, case.targets, case.mask, 0)
+
+    written = write_sheets(scores, PairSet(folder), ["jittered"], picture_of, tmp_path)
     assert [path.name for path in written] == [
         "jittered-best.png",
         "jittered-worst.png",

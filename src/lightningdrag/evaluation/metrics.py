@@ -50,7 +50,12 @@ def psnr(result: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
 
 
 def ssim(result: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
-    """Structural similarity of the grey images, averaged over the mask (Wang et al. 2004).
+    """Structural similarity of the grey images (:func:`ssim_map`), averaged over the mask."""
+    return mean_in(ssim_map(result, truth), mask)
+
+
+def ssim_map(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Structural similarity of the grey images at each pixel, ``(H, W)`` (Wang et al. 2004).
 
     Gaussian window, sigma 1.5, C1 = (0.01 * 255)^2, C2 = (0.03 * 255)^2, population covariance.
     """
@@ -66,7 +71,7 @@ def ssim(result: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (var_x + var_y + c2)
-    return mean_in(luminance * structure, mask)
+    return luminance * structure
 
 
 def sharpness(result: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:

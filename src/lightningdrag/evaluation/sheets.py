@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from lightningdrag.drag import Drag
 from lightningdrag.draw import draw_drags
-from lightningdrag.evaluation.baselines import EditMethod, reference_warp
-from lightningdrag.evaluation.pairs import Pair, PairScores, PairSet
-from lightningdrag.evaluation.report import REFERENCE
+from lightningdrag.evaluation.case import TRUTH, Benchmark, Case, CaseScores
+from lightningdrag.evaluation.columns import REFERENCE
+from lightningdrag.evaluation.page import PictureOf, ranked
 from lightningdrag.files import write_atomically
 
 NUM_EXTREME = 8
@@ -27,56 +27,48 @@ CONTEXT = 0.25
 Box = tuple[int, int, int, int]
 
 
-def choose(scores: Sequence[PairScores], method: str, seed: int = 0) -> dict[str, list[PairScores]]:
-    """The best and the worst pairs of a method by its gain over the reference warp, and random ones."""
-
-    def gain(score: PairScores) -> float:
-        return score.scores[method]["psnr"] - score.scores[REFERENCE]["psnr"]
-
-    ranked = sorted((s for s in scores if not np.isnan(gain(s))), key=gain, reverse=True)
+def choose(scores: Sequence[CaseScores], method: str, seed: int = 0) -> dict[str, list[CaseScores]]:
+    """The best and the worst cases of a method (``page.ranked``), and random ones."""
+    best = ranked(scores, method)
     order = np.random.default_rng(seed).permutation(len(scores))[:NUM_RANDOM]
     return {
-        "best": ranked[:NUM_EXTREME],
-        "worst": ranked[::-1][:NUM_EXTREME],
+        "best": best[:NUM_EXTREME],
+        "worst": best[::-1][:NUM_EXTREME],
         "random": [scores[i] for i in sorted(order)],
     }
 
 
-def write_pair_sheets(
-    scores: Sequence[PairScores],
-    pairs: PairSet,
-    methods: Mapping[str, EditMethod],
+def write_sheets(
+    scores: Sequence[CaseScores],
+    cases: Benchmark,
+    rows: Sequence[str],
+    picture_of: PictureOf,
     directory: Path,
-    seed: int = 0,
 ) -> list[Path]:
-    """One PNG a method and choice: rows of source with its drags, warp, result, truth.
-
-    ``methods`` are those worth a sheet; their results are made again, from the same seed.
-    """
+    """One PNG a row and choice: source with its drags, warp, result, truth if it is known."""
     written = []
-    for name, method in methods.items():
-        for kind, chosen in choose(scores, name, seed).items():
-            rows = [_pair_row(s, pairs[s.index], name, method, seed) for s in chosen]
-            path = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}-{kind}.png"
-            write_sheet(rows, path)
+    for row in rows:
+        for kind, chosen in choose(scores, row).items():
+            lines = [_line(s, cases[s.index], row, picture_of) for s in chosen if row in s.scores]
+            path = directory / f"{re.sub('[^a-z0-9]+', '-', row.lower())}-{kind}.png"
+            write_sheet(lines, path)
             written.append(path)
     return written
 
 
-def _pair_row(
-    scored: PairScores, pair: Pair, name: str, method: EditMethod, seed: int
-) -> tuple[str, list[Image.Image]]:
-    request = (pair.source, pair.handles, pair.targets, pair.mask, seed)
-    points = zip(pair.handles.tolist(), pair.targets.tolist(), strict=True)
+def _line(scored: CaseScores, case: Case, row: str, picture_of: PictureOf) -> tuple[str, list[Image.Image]]:
+    points = zip(case.handles.tolist(), case.targets.tolist(), strict=True)
     drags = [Drag(handle, target) for handle, target in points]
-    pictures = [
-        draw_drags(Image.fromarray(pair.source), drags, pair.mask),
-        *(Image.fromarray(image) for image in (reference_warp(*request), method(*request), pair.truth)),
-    ]
-    ours, warp = scored.scores[name]["psnr"], scored.scores[REFERENCE]["psnr"]
-    caption = f"{scored.name}   drags | warp {warp:.2f} dB | {name} {ours:.2f} dB | truth"
-    box = context_box(pair.mask)
-    return caption, [picture.crop(box) for picture in pictures]
+    pictures = [draw_drags(Image.fromarray(case.source), drags, case.mask)]
+    captions = ["drags"]
+    shown = {name: picture_of(case, scored.index, name) for name in (REFERENCE, row)}
+    for name, image in {**shown, TRUTH: case.truth}.items():
+        if image is not None:
+            pictures.append(Image.fromarray(image))
+            value = scored.scores.get(name, {}).get("psnr", float("nan"))
+            captions.append(f"{name} {value:.2f} dB" if np.isfinite(value) else name)
+    box = context_box(case.mask)
+    return f"{scored.name}   {' | '.join(captions)}", [picture.crop(box) for picture in pictures]
 
 
 def context_box(mask: np.ndarray) -> Box:

@@ -9,6 +9,7 @@ the same however many pairs it holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ def estimate(
     groups: Sequence[str],
     strata: Sequence[str] | None = None,
     level: float = LEVEL,
+    weights: Sequence[float] | None = None,
 ) -> Estimate:
     """Mean (of the strata's means) and its bootstrap interval, clustered by group.
 
@@ -46,6 +48,7 @@ def estimate(
         groups: the group of each pair.
         strata: the stratum of each pair; None is a single one.
         level: probability that the interval is meant to hold.
+        weights: how often each pair counts; None counts each once.
 
     Returns:
         NaN mean and bounds if no value is defined; bounds are NaN if the mean is not finite.
@@ -58,16 +61,17 @@ def estimate(
     group_index = np.unique(np.asarray(groups)[defined], return_inverse=True)[1]
     stratum_names = np.asarray(strata if strata is not None else [""] * len(defined))[defined]
     stratum_index = np.unique(stratum_names, return_inverse=True)[1]
+    weight = np.ones(len(array)) if weights is None else np.asarray(weights, np.float64)[defined]
     if not np.isfinite(array).all():
         return Estimate(float(array.mean()), np.nan, np.nan, len(array))
 
     shape = (group_index.max() + 1, stratum_index.max() + 1)
     sums, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, (group_index, stratum_index), array)
-    np.add.at(counts, (group_index, stratum_index), 1)
+    np.add.at(sums, (group_index, stratum_index), weight * array)
+    np.add.at(counts, (group_index, stratum_index), weight)
     mean = float((sums.sum(0) / counts.sum(0)).mean())
 
-    drawn = np.random.default_rng(0).multinomial(shape[0], np.full(shape[0], 1 / shape[0]), size=DRAWS)
+    drawn = _draws(shape[0])
     with np.errstate(invalid="ignore"):
         stratum_means = (drawn @ sums) / (drawn @ counts)
     # A draw may miss a small stratum altogether: it is then averaged over the strata that it has.
@@ -76,12 +80,19 @@ def estimate(
     return Estimate(mean, float(low), float(high), len(array))
 
 
+@lru_cache(maxsize=64)
+def _draws(groups: int) -> np.ndarray:
+    """How often each group comes up in each bootstrap draw, ``(DRAWS, groups)``; always the same draws."""
+    return np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), size=DRAWS)
+
+
 def paired_gain(
     ours: Sequence[float] | np.ndarray,
     theirs: Sequence[float] | np.ndarray,
     groups: Sequence[str],
     strata: Sequence[str] | None = None,
     level: float = LEVEL,
+    weights: Sequence[float] | None = None,
 ) -> Gain:
     """Mean of ``ours - theirs`` pair by pair, with its interval, and the share of pairs won.
 
@@ -92,4 +103,4 @@ def paired_gain(
     np.subtract(left, right, out=difference, where=left != right)
     defined = difference[~np.isnan(difference)]
     won = float((defined > 0).mean() + (defined == 0).mean() / 2) if len(defined) else float("nan")
-    return Gain(estimate(difference, groups, strata, level), won)
+    return Gain(estimate(difference, groups, strata, level, weights), won)

@@ -105,7 +105,7 @@ class Edit:
     before: str
     after: Mapping[str, str]
     size: tuple[int, int]
-    drags: Sequence[tuple[tuple[float, float], tuple[float, float]]] = ()
+    drags: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
     values: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,0 +1,98 @@
+"""Two reports of one benchmark, case by case: what changed, and whether it is noise."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from lightningdrag.evaluation.baselines import BASELINES
+from lightningdrag.evaluation.case import TRUTH, CaseScores
+from lightningdrag.evaluation.columns import CANDIDATE_COLUMNS, COLUMNS, Column
+from lightningdrag.evaluation.report import values_of
+from lightningdrag.evaluation.statistics import estimate, paired_gain
+from lightningdrag.evaluation.tables import TextTable, cell, signed
+
+NOISE = "noise"
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report that ``lightningdrag evaluate`` wrote, undefined figures as NaN.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such report.
+    """
+    try:
+        report = json.loads(path.read_text())
+        for scored in report["scores"]:
+            for row in scored["scores"].values():
+                row.update({k: math.nan if v is None else float(v) for k, v in row.items()})
+            scored.update({k: math.nan for k, v in scored.items() if v is None})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no report of `lightningdrag evaluate`: {error}") from error
+    return report
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> list[TextTable]:
+    """A table for each row that both have, baselines left out: measure by measure A, B, B - A, verdict.
+
+    A verdict is "better" or "worse" where the interval of the paired difference leaves out zero, else
+    "noise". Where the reports name their models differently, their rows are taken in order.
+
+    Raises:
+        ValueError: the reports have no case or no row in common.
+    """
+    left, right = (_by_name(report) for report in (a, b))
+    names = [name for name in left if name in right]
+    if not names:
+        raise ValueError("the reports have no case in common; were they made on the same benchmark?")
+    cases_a, cases_b = [left[n] for n in names], [right[n] for n in names]
+    matched = _match(cases_a[0], cases_b[0])
+    if not matched:
+        raise ValueError("the reports have no row of a model in common")
+    coverage = f"{len(names)} cases" if len(names) == len(left) == len(right) else (
+        f"{len(names)} cases in common, of {len(left)} and {len(right)}"
+    )  # fmt: skip
+    return [_table(cases_a, cases_b, ours, theirs, coverage) for ours, theirs in matched]
+
+
+def _by_name(report: dict[str, Any]) -> dict[str, CaseScores]:
+    fields = CaseScores.__dataclass_fields__
+    scores = [CaseScores(**{k: v for k, v in s.items() if k in fields}) for s in report["scores"]]
+    return {s.name: s for s in scores}
+
+
+def _match(a: CaseScores, b: CaseScores) -> list[tuple[str, str]]:
+    """The rows to compare: by name, the others in order."""
+    left, right = ([m for m in s.scores if m not in BASELINES and m != TRUTH] for s in (a, b))
+    alike = [(m, m) for m in left if m in right]
+    rest = ([m for m in rows if (m, m) not in alike] for rows in (left, right))
+    return alike + list(zip(*rest, strict=False))
+
+
+def _table(a: list[CaseScores], b: list[CaseScores], ours: str, theirs: str, coverage: str) -> TextTable:
+    groups = [s.group for s in a]
+    strata = [s.stratum for s in a] if any(TRUTH in s.scores for s in a) else None
+    rows = []
+    for column in (*COLUMNS, *CANDIDATE_COLUMNS):
+        before, after = values_of(a, ours, column.key), values_of(b, theirs, column.key)
+        weights = [float(s.num_points) for s in a] if column.by_point else None
+        change = paired_gain(after, before, groups, strata, weights=weights).estimate._asdict()
+        if not change["pairs"]:
+            continue
+        means = [estimate(v, groups, strata, weights=weights)._asdict() for v in (before, after)]
+        cells = [cell(mean, column) for mean in means]
+        rows.append([column.title, *cells, signed(change, column), verdict(change, column)])
+    name = ours if ours == theirs else f"{ours} -> {theirs}"
+    return TextTable(f"{name}, {coverage}", ["measure", "A", "B", "B - A", "verdict"], rows)
+
+
+def verdict(change: dict[str, Any], column: Column) -> str:
+    """ "better", "worse", "changed" (where neither way is better) or "noise"."""
+    if not change["low"] > 0 and not change["high"] < 0:
+        return NOISE
+    if column.better == 0:
+        return "changed"
+    return "better" if change["mean"] * column.better > 0 else "worse"

@@ -1,0 +1,220 @@
+"""Runs a job: edits and their scores, in this process or several, going on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lightningdrag import __version__
+from lightningdrag.evaluation import measures
+from lightningdrag.evaluation.baselines import EditMethod, SamplingMethod
+from lightningdrag.evaluation.case import TRUTH, Case, CaseScores, Problem
+from lightningdrag.evaluation.job import Job, Workshop, describe
+from lightningdrag.evaluation.memory import PeakMemory
+from lightningdrag.files import write_atomically
+
+NUM_CANDIDATES = 4
+CANDIDATE_CASES = 48
+"""Candidates are compared on this many cases, spread evenly: they cost as much as all else."""
+QUEUED_EDITS = 2
+"""How many cases' edits may wait to be scored."""
+PROGRESS = "progress.jsonl"
+EDITS = "edits"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case, done: its scores (None if it could not be read) and what went wrong."""
+
+    index: int
+    scores: CaseScores | None
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Edits:
+    """All results of one case, before they are scored."""
+
+    index: int
+    case: Case | None
+    """None if it could not be read."""
+    results: dict[str, np.ndarray]
+    known: dict[str, measures.Scores]
+    """Scores that were taken while editing."""
+    problems: list[Problem]
+
+
+def run(shop: Workshop, indices: Iterable[int], out: Path | None = None) -> Iterator[Outcome]:
+    """Edit and score cases in this process; one case is scored while the next is edited.
+
+    Args:
+        out: where the pictures of the model's rows go; None keeps none.
+    """
+    waiting: deque[Future[Outcome]] = deque()
+    with ThreadPoolExecutor(1) as scorer:
+        for index in indices:
+            waiting.append(scorer.submit(_score, shop, _edit(shop, index), out))
+            while len(waiting) > QUEUED_EDITS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+_worker: tuple[Workshop, Path]
+"""What a worker process has opened; set in such processes only."""
+
+
+def run_in_processes(shop: Workshop, indices: Iterable[int], out: Path, workers: int) -> Iterator[Outcome]:
+    """The same by several processes, each with its own model and its share of the cores; in order."""
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), _open_in_worker, (shop.job, shop.peers, out, workers)
+    )
+    try:
+        yield from pool.map(_run_in_worker, indices)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _open_in_worker(job: Job, peers: Mapping[str, EditMethod], out: Path, workers: int) -> None:
+    import torch
+
+    global _worker
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    _worker = (Workshop(job, peers), out)
+
+
+def _run_in_worker(index: int) -> Outcome:
+    shop, out = _worker
+    return _score(shop, _edit(shop, index), out)
+
+
+def _edit(shop: Workshop, index: int) -> _Edits:
+    """Every method's result for one case, timed, dragged back, and some with candidates."""
+    label, seed = shop.cases.label(index), shop.job.seed
+    try:
+        case = shop.cases[index]
+    except (OSError, ValueError) as error:
+        return _Edits(index, None, {}, {}, [Problem(label, "", describe(error))])
+    stride = max(1, len(shop.cases) // CANDIDATE_CASES)
+    results: dict[str, np.ndarray] = {}
+    known: dict[str, measures.Scores] = {}
+    problems: list[Problem] = []
+    memory = PeakMemory()
+    there, back = (case.handles, case.targets), (case.targets, case.handles)
+    for name, method in shop.methods.items():
+        try:
+            memory.reset()
+            start = time.perf_counter()
+            results[name] = _checked(method(case.source, *there, case.mask, seed), case)
+            known[name] = {"seconds": time.perf_counter() - start, "megabytes": memory.megabytes()}
+            known[name] |= measures.returned(method(results[name], *back, case.mask, seed), case)
+            if isinstance(method, SamplingMethod) and index % stride == 0:
+                offered = method.candidates(case.source, *there, case.mask, seed, NUM_CANDIDATES)
+                known[name] |= measures.candidates(offered, case)
+        except (OSError, ValueError, RuntimeError) as error:
+            results.pop(name, None)
+            problems.append(Problem(label, name, describe(error)))
+    read, wrong = shop.read_results(index, case)
+    problems += [Problem(label, name, text) for name, text in wrong.items()]
+    return _Edits(index, case, results | read, known, problems)
+
+
+def _checked(result: np.ndarray, case: Case) -> np.ndarray:
+    if result.shape != case.source.shape or result.dtype != np.uint8:
+        raise ValueError(f"the result is {result.dtype} {result.shape}; wanted uint8 {case.source.shape}")
+    return result
+
+
+def _score(shop: Workshop, edits: _Edits, out: Path | None) -> Outcome:
+    case = edits.case
+    if case is None:
+        return Outcome(edits.index, None, edits.problems)
+    results = dict(edits.results)
+    if case.truth is not None:
+        results[TRUTH] = case.truth
+    scored = CaseScores.of(edits.index, case)
+    for name in results:
+        scored.scores[name] = dict(edits.known.get(name, {}))
+    for measure in shop.measures:
+        for name, values in measure(case, results).items():
+            scored.scores[name] |= values
+    if out is not None:
+        for name in shop.own_rows:
+            if name in results:
+                _save(results[name], edit_path(out, shop, name, edits.index))
+    return Outcome(edits.index, scored, edits.problems)
+
+
+def edit_path(out: Path, shop: Workshop, row: str, index: int) -> Path:
+    """Where a row's result for a case is kept while the job is not finished; a row's name may hold "/"."""
+    return out / EDITS / str(shop.own_rows.index(row)) / f"{index:05d}.png"
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, compress_level=1)
+
+
+class Progress:
+    """What of a job is done, on disk line by line: a run that was killed goes on from there.
+
+    What was left by other settings, another model or version is not taken up, and :meth:`finish` removes it.
+    """
+
+    def __init__(self, shop: Workshop, out: Path) -> None:
+        self._path = out / PROGRESS
+        self._head = json.dumps(
+            {
+                "job": asdict(shop.job),
+                "rows": shop.own_rows,
+                "model": shop.job.stamp(),
+                "version": __version__,
+            }
+        )
+        self.done = self._read()
+        lines = [self._head, *(_to_line(outcome) for outcome in self.done.values())]
+        write_atomically(self._path, "".join(f"{line}\n" for line in lines).encode())
+
+    def _read(self) -> dict[int, Outcome]:
+        if not self._path.is_file():
+            return {}
+        head, *lines = self._path.read_text().split("\n")
+        if head != self._head:
+            return {}
+        outcomes = [_from_line(line) for line in lines[:-1]]  # what a kill cut short has no newline
+        return {outcome.index: outcome for outcome in outcomes}
+
+    def add(self, outcome: Outcome) -> None:
+        self.done[outcome.index] = outcome
+        with self._path.open("a") as file:
+            file.write(f"{_to_line(outcome)}\n")
+
+    def finish(self) -> None:
+        """Forget what was kept for going on."""
+        self._path.unlink()
+        shutil.rmtree(self._path.parent / EDITS, ignore_errors=True)
+
+
+def _to_line(outcome: Outcome) -> str:
+    return json.dumps(asdict(outcome))  # Python reads its own NaN and Infinity back
+
+
+def _from_line(line: str) -> Outcome:
+    values = json.loads(line)
+    scores = values["scores"]
+    return Outcome(
+        values["index"],
+        None if scores is None else CaseScores(**scores),
+        [Problem(**problem) for problem in values["problems"]],
+    )

@@ -1,0 +1,161 @@
+"""The public benchmarks in their authors' layouts: read safely, counted, and scored."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation_scenes import HEIGHT, WIDTH, scene
+from lightningdrag.evaluation.benchmarks import LAYOUTS, FolderBenchmark, read_result
+from lightningdrag.evaluation.evaluate import evaluate
+from lightningdrag.evaluation.job import Job
+from lightningdrag.evaluation.plain_pickle import load_plain
+
+
+def meta(points: list[tuple[int, int]]) -> dict[str, Any]:
+    mask = scene((12, 4)).mask.astype(np.uint8)
+    return {"prompt": "a disc", "points": points, "mask": mask}
+
+
+def write_sample(folder: Path, regions: bool = False) -> None:
+    folder.mkdir(parents=True)
+    Image.fromarray(scene((12, 4)).source).save(folder / "original_image.png")
+    points = [(50, 48), (62, 52), (45, 48), (57, 52)]
+    (folder / "meta_data.pkl").write_bytes(pickle.dumps(meta(points)))
+    if regions:
+        dense = [p for y in range(40, 52) for x in range(44, 56) for p in ((x, y), (x + 12, y + 4))]
+        (folder / "meta_data_region.pkl").write_bytes(pickle.dumps(meta(dense)))
+
+
+def dragbench(root: Path) -> Path:
+    for name in ("animals/one", "animals/two", "art_work/three"):
+        write_sample(root / name)
+    return root
+
+
+def test_dragbench_is_read_as_distributed(tmp_path: Path) -> None:
+    bench = FolderBenchmark("dragbench", dragbench(tmp_path))
+    assert [bench.label(i) for i in range(len(bench))] == ["animals/one", "animals/two", "art_work/three"]
+    case = bench[2]
+    assert (case.name, case.category, case.prompt) == ("art_work/three", "art_work", "a disc")
+    assert case.handles.tolist() == [[50, 48], [45, 48]], "points are (x, y), handle and target in turn"
+    assert case.targets.tolist() == [[62, 52], [57, 52]]
+    assert (case.mask == scene((12, 4)).mask).all()
+    assert (case.source == scene((12, 4)).source).all()
+    assert bench.result_paths(2) == [Path("art_work/three/dragged_image.png")]
+
+
+def test_regions_are_dragged_and_the_points_are_scored(tmp_path: Path) -> None:
+    write_sample(tmp_path / "art_0", regions=True)
+    case = FolderBenchmark("dragbench-sr", tmp_path)[0]
+    assert case.category == "art"
+    assert len(case.handles) == 64, "as many as a request holds, of 144"
+    assert (case.targets - case.handles == [12, 4]).all()
+    assert case.probed[0].tolist() == [[50, 48], [45, 48]]
+
+
+def test_drag100_is_read_as_distributed(tmp_path: Path) -> None:
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    case = scene((12, 4))
+    Image.fromarray(case.source).save(folder / "original.jpg", quality=95)
+    Image.fromarray(case.mask.astype(np.uint8) * 255).save(folder / "mask.png")
+    (folder / "points.json").write_text(json.dumps({"points": [[50, 48], [62, 52]]}))
+    read = FolderBenchmark("drag100", tmp_path)[0]
+    assert (read.handles.tolist(), read.targets.tolist()) == ([[50, 48]], [[62, 52]])
+    assert (read.mask == case.mask).all()
+
+
+def test_missing_images_and_pairs_are_counted(tmp_path: Path) -> None:
+    assert {n: (x.images, x.pairs) for n, x in LAYOUTS.items()} == {
+        "dragbench": (205, 349),
+        "dragbench-dr": (205, None),
+        "dragbench-sr": (100, None),
+        "drag100": (100, None),
+    }
+    bench = FolderBenchmark("dragbench", dragbench(tmp_path))
+    assert [p.problem for p in bench.problems] == [
+        "3 images, the benchmark has 205",
+        "6 pairs of points, the benchmark has 349",
+    ]
+    assert FolderBenchmark("dragbench", tmp_path, limit=2).problems == []
+
+
+def test_damaged_samples_are_listed_and_the_rest_is_scored(tmp_path: Path) -> None:
+    root = dragbench(tmp_path / "bench")
+    (root / "animals" / "one" / "meta_data.pkl").unlink()
+    (root / "animals" / "two" / "original_image.png").write_bytes(b"no image")
+    report = evaluate(Job("dragbench", str(root)), tmp_path / "out")
+    listed = {p["case"]: p["problem"] for p in report["problems"]}
+    assert "lacks meta_data.pkl" in listed["animals/one"]
+    assert "cannot identify image" in listed["animals/two"]
+    assert (report["pairs"], report["expected"]) == (1, 205)
+    row = report["table"]["average"]["identity"]
+    assert row["point_error"]["mean"] == pytest.approx(1, abs=0.02)
+    assert "psnr" not in row, "nobody knows the truth"
+    assert "art_work" in report["table"], "a table for each category"
+    assert "1 of 205 pairs" in (tmp_path / "out" / "report.md").read_text()
+    assert "1 of 205 pairs" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_wrong_folder_is_refused_with_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not dragbench as distributed: nothing matches \*/\*/"):
+        FolderBenchmark("dragbench", tmp_path)
+    with pytest.raises(FileNotFoundError):
+        FolderBenchmark("dragbench", tmp_path / "nowhere")
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (eval, ("__import__('pathlib').Path('ran').touch()",))
+
+
+def test_a_pickle_cannot_run_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.pkl").write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(ValueError, match=r"refused: it asks for builtins\.eval"):
+        load_plain(Path("bad.pkl"))
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_data_comes_back_from_every_protocol(protocol: int, tmp_path: Path) -> None:
+    data = {**meta([(1, 2), (3, 4)]), "x": np.float32(0.5), "old": [1, 2.5, None, b"bytes"]}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(data, protocol))
+    read = load_plain(tmp_path / "x.pkl")
+    assert (read["mask"] == data["mask"]).all()
+    assert (read["points"], read["x"], read["old"]) == (data["points"], 0.5, data["old"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04", b"(lp0\n.", pickle.dumps([1, 2]), b"cos\nsystem\n."])
+def test_a_damaged_sample_is_one_error_that_names_the_file(content: bytes, tmp_path: Path) -> None:
+    write_sample(tmp_path / "a" / "b")
+    (tmp_path / "a" / "b" / "meta_data.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"meta_data\.pkl"):
+        FolderBenchmark("dragbench", tmp_path, limit=1)[0]
+
+
+def test_a_mask_of_another_size_and_odd_points_are_named(tmp_path: Path) -> None:
+    write_sample(tmp_path / "a" / "b")
+    path = tmp_path / "a" / "b" / "meta_data.pkl"
+    path.write_bytes(pickle.dumps({**meta([(1, 2), (3, 4)]), "mask": np.ones((4, 4))}))
+    with pytest.raises(ValueError, match=r"the mask is \(4, 4\), the image \(96, 128\)"):
+        FolderBenchmark("dragbench", tmp_path, limit=1)[0]
+    path.write_bytes(pickle.dumps(meta([(1, 2), (3, 4), (5, 6)])))
+    with pytest.raises(ValueError, match="no pairs"):
+        FolderBenchmark("dragbench", tmp_path, limit=1)[0]
+
+
+def test_a_result_of_another_size_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.png")
+    assert read_result(tmp_path, [Path("x.png"), Path("a.png")], (WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(ValueError, match="128x96, the source 64x64"):
+        read_result(tmp_path, [Path("a.png")], (64, 64))
+    with pytest.raises(FileNotFoundError):
+        read_result(tmp_path, [Path("x.png")], (64, 64))

@@ -1,0 +1,251 @@
+"""``lightningdrag evaluate``: what it writes, goes on with, compares, and says of bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from evaluation_scenes import DRAGS, JitteredWarp, prepared
+from lightningdrag.commands import build_app
+from lightningdrag.commands.evaluate import model_rows
+from lightningdrag.evaluation.baselines import BASELINES
+from lightningdrag.evaluation.case import TRUTH
+from lightningdrag.evaluation.evaluate import evaluate
+from lightningdrag.evaluation.job import Job, Workshop
+from lightningdrag.evaluation.pairs import PairSet
+from lightningdrag.evaluation.run import PROGRESS, Progress, run
+from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("pairs") / "data", DRAGS)
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(build_app(), ["evaluate", *map(str, arguments)])
+
+
+def written(out: Path) -> set[str]:
+    return {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    out = tmp_path_factory.mktemp("command") / "out"
+    return invoke("--data", folder, "--out", out, "--model", "warp", "--steps", "1,2", "--limit", 3), out
+
+
+def test_the_command_writes_tables_a_page_and_sheets(done: tuple[Any, Path]) -> None:
+    result, out = done
+    assert result.exit_code == 0, result.output
+    sheets = {
+        f"sheets/warp-{s}-{kind}.png" for s in ("1-step", "2-steps") for kind in ("best", "worst", "random")
+    }
+    assert written(out) == {"report.json", "report.md", "report.html"} | sheets
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["table"]["average"]) == [*BASELINES, "warp, 1 step", "warp, 2 steps", TRUTH]
+    assert report["about"].keys() >= {"command", "commit", "machine", "split"}
+    assert "warp, 2 steps" in result.stdout
+
+
+def test_the_page_has_every_row_the_edits_and_where_it_comes_from(done: tuple[Any, Path]) -> None:
+    report = json.loads((done[1] / "report.json").read_text())
+    page = (done[1] / "report.html").read_text()
+    for text in (*BASELINES, "warp, 1 step", "scene 2 #2", report["about"]["machine"], "gain over warp, dB"):
+        assert text in page
+    assert page.count('class="edit"') == 3
+    assert page.count("data:image/svg+xml") == 3, "accuracy, time, drag length"
+
+
+def test_measures_without_their_weights_are_absent_with_the_reason(done: tuple[Any, Path]) -> None:
+    report = json.loads((done[1] / "report.json").read_text())
+    assert set(report["absent"]) == {"image fidelity and LPIPS", "CLIP similarity", "mean distance by DIFT"}
+    assert all("--weights" in reason for reason in report["absent"].values())
+    assert "lpips" not in report["table"]["average"]["identity"]
+    assert "mean distance by DIFT" in (done[1] / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--steps", "0"], "0"),
+        (["--steps", "1,two"], "1,two"),
+        (["--steps", "1,2", "--sweep", "noise_prior"], "one number of steps"),
+        (["--limit", "0"], "limit"),
+        (["--benchmark", "nonesuch"], "nonesuch"),
+        (["--benchmark", "dragbench"], "--root"),
+        (["--model", "nonesuch"], "nonesuch"),
+        (["--weights", "nowhere"], "nowhere"),
+        (["--results", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_argument_is_one_error_and_nothing_is_written(
+    arguments: list[str], named: str, folder: Path, tmp_path: Path
+) -> None:
+    result = invoke("--data", folder, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    result = invoke("--data", tmp_path / "nowhere", "--out", tmp_path / "out", "--model", "warp")
+    assert result.exit_code == 2
+    assert "nowhere is no prepared dataset" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_has_a_row_for_each_value() -> None:
+    priors = model_rows("runs/mine", sweep="noise_prior")
+    assert list(priors) == [f"mine, noise_prior {prior}" for prior in NOISE_PRIORS]
+    assert [row["noise_prior"] for row in priors.values()] == list(NOISE_PRIORS)
+    schedules = model_rows("sd15", "8", 3.0, "guidance_schedule")
+    assert schedules["sd15, guidance_schedule cubic"] == {
+        "guidance_schedule": "cubic",
+        "guidance": 3.0,
+        "steps": 8,
+    }
+    assert len(schedules) == len(SCHEDULES)
+    assert model_rows("sd15", "4,8", sweep="steps") == {
+        "sd15, 4 steps": {"steps": 4},
+        "sd15, 8 steps": {"steps": 8},
+    }
+
+
+# Going on, and in several processes ------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    job = Job("pairs", str(folder), limit=3)
+    shop = Workshop(job, {"jittered": JitteredWarp()})
+    progress = Progress(shop, tmp_path)
+    for outcome in run(shop, [0, 1], tmp_path):
+        progress.add(outcome)
+    with (tmp_path / PROGRESS).open("a") as file:
+        file.write('{"index": 2, "sco')  # what a kill cuts short
+
+    again = Progress(shop, tmp_path)
+    assert sorted(again.done) == [0, 1]
+    before = json.dumps(progress.done[1].scores.scores["jittered"])  # type: ignore[union-attr]
+    assert json.dumps(again.done[1].scores.scores["jittered"]) == before  # type: ignore[union-attr]
+    report = evaluate(job, tmp_path, peers={"jittered": JitteredWarp()})
+    assert report["pairs"] == 3
+    assert report["scores"][1]["scores"]["jittered"] == json.loads(before)
+    assert not (tmp_path / PROGRESS).exists()
+
+    other = Workshop(Job("pairs", str(folder), limit=3, seed=1))
+    Progress(shop, tmp_path).add(next(run(shop, [0])))
+    assert Progress(other, tmp_path).done == {}, "another job does not take it up"
+
+
+def test_processes_score_as_one_does(folder: Path, tmp_path: Path) -> None:
+    job = Job("pairs", str(folder), limit=2)
+    one, two = (evaluate(job, tmp_path / str(n), workers=n) for n in (1, 2))
+
+    def figures(report: dict[str, Any]) -> list[dict[str, float]]:
+        timed = {"seconds", "megabytes"}
+        return [
+            {k: v for k, v in row.items() if k not in timed and not math.isnan(v)}
+            for scored in report["scores"]
+            for row in scored["scores"].values()
+        ]
+
+    assert figures(one) == figures(two)
+
+
+# Results of any method -------------------------------------------------------------------------
+
+
+def test_results_from_a_folder_score_as_the_method_that_made_them(folder: Path, tmp_path: Path) -> None:
+    pairs = PairSet(folder)
+    (tmp_path / "peer").mkdir()
+    for index in range(len(pairs)):
+        case = pairs[index]
+        result = BASELINES["moving least squares"](case.source, case.handles, case.targets, case.mask, 0)
+        Image.fromarray(result).save(tmp_path / "peer" / f"{index:05d}.png")
+    result = invoke("--data", folder, "--out", tmp_path / "out", "--results", tmp_path / "peer")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["table"]["average"]
+    assert list(rows) == [*BASELINES, "peer", TRUTH]
+    for key in ("psnr", "point_error", "dai_5", "psnr_rim"):
+        assert rows["peer"][key] == rows["moving least squares"][key]
+
+
+def test_half_finished_results_are_listed_and_the_rest_is_scored(folder: Path, tmp_path: Path) -> None:
+    pairs = PairSet(folder)
+    (tmp_path / "peer").mkdir()
+    for index in range(len(DRAGS) - 1):
+        Image.fromarray(pairs[index].source).save(tmp_path / "peer" / f"{index:05d}.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "peer" / "00001.png")
+    (tmp_path / "peer" / "00002.png").write_bytes(b"no image")
+    arguments = ("--data", folder, "--out", tmp_path / "out", "--results", tmp_path / "peer")
+
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [(p["case"], p["method"]) for p in report["problems"]] == [
+        ("00001", "peer"),
+        ("00002", "peer"),
+        ("00005", "peer"),
+    ]
+    assert "is 8x8, the source 128x96" in report["problems"][0]["problem"]
+    assert report["table"]["average"]["peer"]["cases"] == 3
+    assert "3 of 6" in result.stdout
+    assert invoke(*arguments, "--allow-missing").exit_code == 0
+
+
+def test_a_method_that_fails_or_returns_another_size_is_listed(folder: Path, tmp_path: Path) -> None:
+    def failing(source: np.ndarray, *request: object) -> np.ndarray:
+        raise ValueError("no such thing")
+
+    def shrinking(source: np.ndarray, *request: object) -> np.ndarray:
+        return source[::2, ::2]
+
+    job = Job("pairs", str(folder), limit=1)
+    report = evaluate(job, tmp_path, peers={"failing": failing, "shrinking": shrinking})
+    assert [p["problem"] for p in report["problems"]] == [
+        "no such thing",
+        "the result is uint8 (48, 64, 3); wanted uint8 (96, 128, 3)",
+    ]
+    assert list(report["table"]["average"]) == [*BASELINES, TRUTH]
+
+
+# Comparing -------------------------------------------------------------------------------------
+
+
+def test_compare_tells_a_change_from_noise(folder: Path, tmp_path: Path) -> None:
+    job = Job("pairs", str(folder))
+    paths = []
+    for name, method in (("old", BASELINES["identity"]), ("new", BASELINES["reference warp"])):
+        evaluate(job, tmp_path / name, peers={f"{name} model": method})
+        paths.append(tmp_path / name / "report.json")
+    result = invoke("compare", *paths)
+    assert result.exit_code == 0, result.output
+    assert "old model -> new model, 6 cases" in result.stdout
+    verdicts = {
+        cells[1]: cells[5]
+        for cells in ([c.strip() for c in x.split("|")] for x in result.stdout.splitlines() if x[:1] == "|")
+        if len(cells) > 5
+    }
+    assert verdicts["point error"] == "better"
+    assert verdicts["half-transparent"] in {"worse", "noise"}
+    assert verdicts["px changed outside"] == "noise"
+
+    same = invoke("compare", paths[0], paths[0])
+    assert "better" not in same.stdout
+    assert "worse" not in same.stdout
+
+
+def test_compare_refuses_what_is_no_report(tmp_path: Path, done: tuple[Any, Path]) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    result = invoke("compare", tmp_path / "x.json", done[1] / "report.json")
+    assert result.exit_code == 2
+    assert "x.json is no report" in result.stderr
