@@ -175,17 +175,18 @@ class Trainer:
         rate = learning_rate(self.recipe, self.step, self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        seen: list[Batch] = []
+        seen: list[tuple[int, str]] = []
         parts: list[dict[str, float]] = []
         norm = math.nan
         for _ in range(self.accelerator.gradient_accumulation_steps):
             batch = next(stream).to(self.accelerator.device)
-            seen.append(batch)
+            names = list(zip(batch.numbers, batch.pairs, strict=True))
+            seen += names
             with self.accelerator.accumulate(self.model):
                 losses = self.model(batch)
                 parts.append(self._agree(losses))
                 if not math.isfinite(parts[-1]["loss"]):  # its gradient would be worse than none
-                    self._diverge(parts[-1]["loss"], norm, [batch])
+                    self._diverge(parts[-1]["loss"], norm, names)
                 self.accelerator.backward(losses["loss"])
                 if self.accelerator.sync_gradients:
                     norm = float(self.accelerator.clip_grad_norm_(self.trained, self.recipe.clip))
@@ -205,21 +206,20 @@ class Trainer:
     def _agree(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Mean terms over all processes, which also agree on the time and on whether to stop."""
         now = time.monotonic()
-        clock = torch.tensor([self.seconds + now - self._clock, float(self._asked_to_stop)])
+        clock = torch.tensor([now - self._clock, float(self._asked_to_stop)])
         self._clock = now
         terms = torch.stack([value.detach().float() for value in losses.values()])
         values = torch.cat((terms, clock.to(terms.device)))
-        *agreed, self.seconds, stop = self.accelerator.reduce(values, "mean").tolist()
-        self.stopping = stop > 0
+        *agreed, elapsed, stop = self.accelerator.reduce(values, "mean").tolist()
+        self.seconds, self.stopping = self.seconds + elapsed, stop > 0
         return dict(zip(losses, agreed, strict=True))
 
-    def _diverge(self, loss: float, norm: float, seen: list[Batch]) -> NoReturn:
+    def _diverge(self, loss: float, norm: float, names: list[tuple[int, str]]) -> NoReturn:
         """Name the samples, then stop."""
-        pairs = gather_object([pair for batch in seen for pair in batch.pairs])
-        numbers = gather_object([number for batch in seen for number in batch.numbers])
+        everywhere = gather_object(names)
         if self.accelerator.is_main_process:
             record = {"step": self.step, "loss": str(loss), "gradient": str(norm)}
-            samples = [{"number": n, "pair": p} for n, p in zip(numbers, pairs, strict=True)]
+            samples = [{"number": number, "pair": pair} for number, pair in everywhere]
             text = json.dumps({**record, "samples": samples}, indent=1, ensure_ascii=False)
             write_atomically(self.out / DIVERGED_FILE, text.encode())
         raise Diverged(

@@ -1,0 +1,97 @@
+"""From the command line: a run is trained, exported with its card, and edits in the editor."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.state import AcceleratorState
+from diffusers import LCMScheduler
+from PIL import Image
+from typer.testing import CliRunner
+
+from lightningdrag import DragEditor
+from lightningdrag.commands import build_app
+from lightningdrag.training.export import ExportError, export
+from moving_square import write_dataset
+from sd15_tiny import PARTS
+from training_small import RECIPE, small_trainer
+
+TINY = {
+    "size": 64,
+    "batch": 2,
+    "micro_batch": 2,
+    "steps": 1,
+    "mixture": {"video": 1.0},
+    "workers": 0,
+    "precision": "fp32",
+    "validate_every": 0,
+    "trackers": [],
+    "log_every": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("pairs"))
+
+
+def call(*words: object, code: int = 0) -> str:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    result = CliRunner().invoke(build_app(), [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_builtin_run_is_exported_with_a_card_made_from_it(data: Path, tmp_path: Path) -> None:
+    small_trainer(replace(RECIPE, steps=2), data, tmp_path / "run").run()
+    call("export", tmp_path / "run", "--out", tmp_path / "model", "--licence", "CC0-1.0")
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {
+        "README.md",
+        "builtin.safetensors",
+        "loss.svg",
+    }
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| licence | CC0-1.0 |" in card
+    assert "2 steps of 2 samples (4 in all), started 1 times" in card
+    assert "| video | made here | CC0-1.0 | 12 | 1 |" in card
+    assert "| step | minutes | warp | model | model_warp |" in card
+    assert str(tmp_path) not in card
+
+
+def test_an_sd15_model_is_trained_exported_distilled_exported_and_edits(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "sd15.yaml"
+    base = {name: str(PARTS[name]) for name in ("base", "vae", "ip_adapter")}
+    recipe.write_text(yaml.safe_dump({"model": "sd15", **base, **TINY}))
+    call("train", recipe, "--data", data, "--out", tmp_path / "run")
+    call("export", tmp_path / "run", "--out", tmp_path / "teacher")
+
+    recipe.write_text(yaml.safe_dump({"model": "lcm", "rank": 2, **TINY}))
+    call("distill", recipe, f"init={tmp_path / 'teacher'}", "--data", data, "--out", tmp_path / "distilled")
+    call("export", tmp_path / "distilled", "--out", tmp_path / "student")
+
+    index = json.loads((tmp_path / "student" / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "LCMScheduler"]
+    editor = DragEditor.from_pretrained(str(tmp_path / "student"))
+    assert isinstance(editor.model.pipeline.scheduler, LCMScheduler)
+    result = editor.edit(Image.new("RGB", (64, 64), "white"), [((20, 20), (40, 30))], steps=1, seed=0)
+    assert result.image.size == (64, 64)
+
+
+def test_what_is_no_run_and_what_is_there_already_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"no run.json"):
+        export(tmp_path, tmp_path / "model")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ExportError, match="is there already"):
+        export(tmp_path, tmp_path)
+
+
+def test_distill_takes_recipes_of_distillations_only(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: sd15\n")
+    assert "model: lcm" in call("distill", recipe, "--data", data, "--out", tmp_path / "o", code=2)
+    recipe.write_text("model: lcm\n")
+    assert "teacher" in call("distill", recipe, "--data", data, "--out", tmp_path / "o", code=2)
