@@ -18,19 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
-from torch.utils.flop_counter import FlopCounterMode
 
 from lightningdrag import DragEditor, EditSession
 from lightningdrag.bench.measure import Case, measure
 from lightningdrag.bench.memory import peak_bytes, reset_peak
-from lightningdrag.bench.random_sd15 import UNET
 from lightningdrag.bench.scene import edit_request, photo_bytes
 from lightningdrag.checkpoints.hub import load_model
 from lightningdrag.evaluation.provenance import provenance
-from lightningdrag.models.attention import Conditioning, attention_blocks, install_processors
 from lightningdrag.models.protocol import DragModel
 from lightningdrag.report import Page, Plot, Section, Table, plots, write_page
+from sd15_operations import denoiser
 
 SIDES = (128, 192, 256, 384, 512)
 COUNTS = (1, 2, 4, 8)
@@ -100,33 +97,15 @@ def sessions(model: DragModel) -> Growth:
 
 def sd15_operations() -> list[Growth]:
     """TFLOP of one call of the paper's denoiser with both branches, by the window's size."""
-    counted = [denoiser_operations(side) for side in (256, 384, 512, 768, 1024)]
-    xs = megapixels((256, 384, 512, 768, 1024))
+    sides = (256, 384, 512, 768, 1024)
+    counted = [denoiser(side).operations for side in sides]
+    attention = [operations["attention"] / 1e12 for operations in counted]
+    rest = [sum(operations.values()) / 1e12 - own for operations, own in zip(counted, attention, strict=True)]
+    xs = megapixels(sides)
     return [
-        Growth("SD 1.5 window, megapixels: all but attention", "TFLOP", xs, [rest for rest, _ in counted]),
-        Growth("SD 1.5 window, megapixels: attention", "TFLOP", xs, [attention for _, attention in counted]),
+        Growth("SD 1.5 window, megapixels: all but attention", "TFLOP", xs, rest),
+        Growth("SD 1.5 window, megapixels: attention", "TFLOP", xs, attention),
     ]
-
-
-def denoiser_operations(side: int) -> tuple[float, float]:
-    """TFLOP outside and inside attention of one call; nothing is computed."""
-    with torch.device("meta"), torch.no_grad():
-        unet = UNet2DConditionModel(in_channels=9, **UNET)
-        install_processors(unet)
-        blocks = [((side // 8 >> level) ** 2, width) for level, width in attention_blocks(unet)]
-        seen = [torch.empty(1, tokens, width) for tokens, width in blocks]
-        prompt = [(torch.empty(1, 4, width),) * 2 for _, width in blocks]
-        conditioning = Conditioning(seen, [(each, each) for each in seen], prompt, torch.empty(2, 1, 1))
-        with FlopCounterMode(display=False) as counter:
-            unet(
-                torch.empty(2, 9, side // 8, side // 8),
-                torch.empty(()),
-                torch.empty(1, 77, 768),
-                cross_attention_kwargs={"conditioning": conditioning},
-            )
-    counts = counter.get_flop_counts()["Global"]
-    attention = sum(count for kind, count in counts.items() if str(kind) in ("aten.bmm", "aten.baddbmm"))
-    return (sum(counts.values()) - attention) / 1e12, attention / 1e12
 
 
 def megapixels(sides: Sequence[int]) -> list[float]:
