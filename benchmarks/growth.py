@@ -1,6 +1,6 @@
 """How the cost of an edit grows with the window, steps, candidates, points, the photo and open sessions.
 
-    python benchmarks/growth.py [--repeats 5] [--threads 2] [--out out/growth]
+    python benchmarks/growth.py [--repeats 5] [--threads 2] [--cpu-time] [--out out/growth]
 
 Seconds are medians of the built-in model on the CPU; operations of the paper's model are counted without
 computing anything. For each, a + b x is fitted, and the exponent of x between the two largest values is
@@ -12,15 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lightningdrag import DragEditor, EditSession
-from lightningdrag.bench.measure import Case, measure
+from lightningdrag.bench.measure import Case, window_of
 from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.scene import edit_request, photo_bytes
 from lightningdrag.checkpoints.hub import load_model
@@ -61,23 +64,30 @@ class Growth:
         return [self.name, *ends, self.law, f"{self.exponent:.2f}"]
 
 
-def sweep(name: str, xs: Sequence[float], cost: Callable[[Case], float], cases: Sequence[Case]) -> Growth:
-    return Growth(name, "s", xs, [cost(case) for case in cases])
-
-
-def edits(model: DragModel, repeats: int) -> list[Growth]:
+def edits(model: DragModel, repeats: int, clock: Callable[[], float]) -> Iterator[Growth]:
     """Seconds of edits with the built-in model."""
 
-    def seconds(case: Case) -> float:
-        return measure(model, case, repeats).seconds
+    def sweep(name: str, xs: Sequence[float], cases: Sequence[Case]) -> Growth:
+        return Growth(name, "s", xs, [seconds(model, case, repeats, clock) for case in cases])
 
-    return [
-        sweep("window, megapixels", megapixels(SIDES), seconds, [Case(512, window=side) for side in SIDES]),
-        sweep("steps", COUNTS, seconds, [Case(steps=count) for count in COUNTS]),
-        sweep("candidates", COUNTS, seconds, [Case(candidates=count) for count in COUNTS]),
-        sweep("pairs of points", POINTS, seconds, [Case(points=count) for count in POINTS]),
-        sweep("photo, megapixels", megapixels(PHOTO_SIDES), seconds, [Case(side) for side in PHOTO_SIDES]),
-    ]
+    yield sweep("window, megapixels", megapixels(SIDES), [Case(512, window=side) for side in SIDES])
+    yield sweep("steps", COUNTS, [Case(steps=count) for count in COUNTS])
+    yield sweep("candidates", COUNTS, [Case(candidates=count) for count in COUNTS])
+    yield sweep("pairs of points", POINTS, [Case(points=count) for count in POINTS])
+    yield sweep("photo, megapixels", megapixels(PHOTO_SIDES), [Case(side) for side in PHOTO_SIDES])
+
+
+def seconds(model: DragModel, case: Case, repeats: int, clock: Callable[[], float]) -> float:
+    """The median of some edits, from a file's bytes to images."""
+    editor, data = DragEditor(model), photo_bytes(case.size)
+    request = edit_request(case.size, case.steps, case.candidates, case.points)
+    times = []
+    with window_of(model, case.window):
+        for _ in range(1 + repeats):
+            start = clock()
+            editor.run(data, request)
+            times.append(clock() - start)
+    return statistics.median(times[1:])
 
 
 def sessions(model: DragModel) -> Growth:
@@ -116,21 +126,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-time", action="store_true", help="for busy machines; with --threads 1")
     parser.add_argument("--out", type=Path, default=Path("out/growth"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
     model = load_model("builtin", device="cpu")
-    grown = [*sd15_operations(), sessions(model), *edits(model, args.repeats)]
+    clock = time.process_time if args.cpu_time else time.perf_counter
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
-    for each in grown:
-        print("| " + " | ".join(each.row()) + " |")
+    grown = []
+    for each in chain(sd15_operations(), [sessions(model)], edits(model, args.repeats, clock)):
+        print("| " + " | ".join(each.row()) + " |", flush=True)
+        grown.append(each)
     drawn = [Plot(plots.lines({each.name: (each.xs, each.ys)}, each.name, each.unit)) for each in grown]
     sections = [Section("Laws", [Table(HEAD, [each.row() for each in grown])]), Section("Curves", drawn)]
     write_page(Page("How the cost of an edit grows", sections, about=provenance()), args.out / "growth.html")
-    figures = [
-        {"name": each.name, "unit": each.unit, "x": list(each.xs), "y": list(each.ys)} for each in grown
-    ]
+    figures = [asdict(each) for each in grown]
     (args.out / "growth.json").write_text(json.dumps({"about": provenance(), "growth": figures}, indent=2))
     print(f"\n{args.out / 'growth.html'}")
 

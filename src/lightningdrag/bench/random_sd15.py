@@ -75,16 +75,18 @@ SPREAD = 0.02
 def random_sd15(dtype: torch.dtype) -> LightningDragPipeline:
     """The pipeline at the widths of SD 1.5, IP-Adapter with CLIP ViT-H, and e = 16, on the CPU, with LCM."""
     torch.manual_seed(0)
-    unet = _filled(lambda: UNet2DConditionModel(in_channels=9, **UNET), dtype)
+    unet = random_network(lambda: UNet2DConditionModel(in_channels=9, **UNET), dtype)
     levels, widths = (list(column) for column in zip(*attention_blocks(unet), strict=True))
     pipeline = LightningDragPipeline(
-        vae=_filled(lambda: AutoencoderKL(**VAE), dtype),
-        text_encoder=_filled(lambda: CLIPTextModel(CLIPTextConfig(**TEXT)), dtype),
+        vae=random_network(lambda: AutoencoderKL(**VAE), dtype),
+        text_encoder=random_network(lambda: CLIPTextModel(CLIPTextConfig(**TEXT)), dtype),
         tokenizer=_two_word_tokenizer(),
-        image_encoder=_filled(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)), dtype),
-        image_prompt=_filled(lambda: ImagePrompt(1024, 768, widths), dtype),
-        appearance_encoder=_filled(lambda: AppearanceEncoder(in_channels=4, **UNET), dtype),
-        point_encoder=_filled(lambda: PointEncoder(16, levels, widths), dtype),
+        image_encoder=random_network(
+            lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)), dtype
+        ),
+        image_prompt=random_network(lambda: ImagePrompt(1024, 768, widths), dtype),
+        appearance_encoder=random_network(lambda: AppearanceEncoder(in_channels=4, **UNET), dtype),
+        point_encoder=random_network(lambda: PointEncoder(16, levels, widths), dtype),
         unet=unet,
         scheduler=LCMScheduler(**SCHEDULE),
     )
@@ -92,7 +94,7 @@ def random_sd15(dtype: torch.dtype) -> LightningDragPipeline:
     return pipeline
 
 
-def _filled(make: Callable[[], Network], dtype: torch.dtype) -> Network:
+def random_network(make: Callable[[], Network], dtype: torch.dtype) -> Network:
     """A module of this dtype with random weights; no float32 copy is ever made."""
     torch.set_default_dtype(dtype)
     try:
