@@ -95,15 +95,23 @@ def random_sd15(dtype: torch.dtype) -> LightningDragPipeline:
 
 
 def random_network(make: Callable[[], Network], dtype: torch.dtype) -> Network:
-    """A module of this dtype with random weights; no float32 copy is ever made."""
-    torch.set_default_dtype(dtype)
-    try:
-        module = make()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    for parameter in module.parameters():
-        nn.init.uniform_(parameter, -SPREAD, SPREAD)
-    return module.eval().requires_grad_(False)
+    """A network of this dtype with random weights; no float32 copy is made, nor any weight drawn twice.
+
+    Raises:
+        ModuleNotFoundError: accelerate is not installed.
+    """
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():
+        network = make()
+    drawn = torch.empty(2**20, dtype=dtype).uniform_(-SPREAD, SPREAD)  # and used again and again
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            values = torch.empty(parameter.shape, dtype=dtype)
+            for part in values.view(-1).split(len(drawn)):
+                part.copy_(drawn[: len(part)])
+            setattr(module, name, nn.Parameter(values, requires_grad=False))
+    return network.eval()
 
 
 def _two_word_tokenizer() -> CLIPTokenizer:
