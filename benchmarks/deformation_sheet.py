@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--model", default="builtin", help="built-in name, folder or hub id")
     parser.add_argument("--steps", type=int, help="sampling steps; the model's own number by default")
     arguments = parser.parse_args()
-    method = EditorMethod(DragEditor.from_pretrained(arguments.model), arguments.steps)
+    method = EditorMethod(DragEditor.from_pretrained(arguments.model), {"steps": arguments.steps})
     write_sheet([row(deformation, method) for deformation in SHEET], arguments.out)
     print(f"Written: {arguments.out}")
 

@@ -37,23 +37,25 @@ def tiny_dift() -> Dift:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(32, 32),
+        block_out_channels=(16, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "DownBlock2D"),
         mid_block_type=None,
         up_block_types=("UpBlock2D", "UpBlock2D"),
         cross_attention_dim=8,
-        norm_num_groups=8,
+        norm_num_groups=4,
     )
     vae = AutoencoderKL(
-        block_out_channels=(16, 16),
-        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4,
-        norm_num_groups=8,
+        norm_num_groups=4,
         mid_block_add_attention=False,
-        scaling_factor=20.0,  # the picture outweighs the noise
+        scaling_factor=20.0,
     )
+    with torch.no_grad():  # a certain posterior, as a trained autoencoder's: the picture outweighs the noise
+        vae.quant_conv.bias[4:] = -20
     return Dift(unet.eval(), vae.eval(), DDIMScheduler(), lambda prompt: torch.zeros(1, 2, 8))
 
 
@@ -75,7 +77,7 @@ def test_a_shifted_image_gives_the_shift_back(tiny_dift: Dift) -> None:
     assert before.shape[1:] == source.shape[:2], "upsampled to the image"
     for handle in ([40, 40], [56, 30], [60, 70]):
         found = find(before, np.array(handle), after, None)
-        assert found.tolist() == pytest.approx([handle[0] + SHIFT, handle[1]], abs=2)
+        assert found.tolist() == [handle[0] + SHIFT, handle[1]]
 
 
 def test_doing_nothing_scores_the_drags_length(tiny_dift: Dift) -> None:

@@ -78,12 +78,11 @@ class Dift:
 
     def _run(self, image: np.ndarray, prompt: str, seed: int) -> None:
         device, dtype = self._unet.device, self._unet.dtype
-        pixels = to_tensor([image]).to(device, dtype).expand(ENSEMBLE, -1, -1, -1)
         generator = torch.Generator().manual_seed(seed)
-        posterior = self._vae.encode(pixels).latent_dist
-        draw = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
+        posterior = self._vae.encode(to_tensor([image]).to(device, dtype)).latent_dist
+        size = (ENSEMBLE, *posterior.mean.shape[1:])
+        draw, noise = (torch.randn(size, generator=generator).to(posterior.mean) for _ in range(2))
         latents = (posterior.mean + posterior.std * draw) * self._vae.config.scaling_factor
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
         time = torch.full((ENSEMBLE,), TIMESTEP, device=device)
         text = self._embed(prompt).to(device, dtype).expand(ENSEMBLE, -1, -1)
         self._unet(self._scheduler.add_noise(latents, noise, time), time, text)

@@ -18,6 +18,7 @@ EXTREMES = 20
 """How many of the best, of the worst, and of the cases between the gallery shows."""
 PICTURE_SIDE = 384
 CURVE_BINS = 8
+LEAST_SECONDS = 1e-4
 TITLES = {column.key: column.title for column in COLUMNS}
 
 PictureOf = Callable[[Case, int, str], "np.ndarray | None"]
@@ -103,11 +104,9 @@ def _scatter(rows: Mapping[str, Any], x: str, y: str, caption: str, log_x: bool)
         for name, row in rows.items()
         if name != TRUTH and x in row and y in row and math.isfinite(row[y]["mean"])
     }
-    if not points:
-        return None
-    if log_x:
-        points = {name: (max(a, 1e-4), b) for name, (a, b) in points.items()}
-    return Plot(plots.scatter(points, TITLES[x], TITLES[y], log_x), caption)
+    if log_x:  # what takes no time has no place there
+        points = {name: point for name, point in points.items() if point[0] > LEAST_SECONDS}
+    return Plot(plots.scatter(points, TITLES[x], TITLES[y], log_x), caption) if points else None
 
 
 def _against_length(scores: Sequence[CaseScores], key: str, known: bool) -> Plot | None:

@@ -23,23 +23,24 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
-SIZE = (6.4, 4.0)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's, which colour-blind readers can tell apart; with MARKERS, for as many as a table has."""
+MARKERS = "os^"
+SIZE = (6.4, 4.6)
 
 
 def scatter(
     points: Mapping[str, tuple[float, float]], x_label: str, y_label: str, log_x: bool = False
 ) -> bytes:
-    """Named points, each with its name beside it."""
+    """Named points, with a legend."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(x_label, y_label)
         for i, (name, (x, y)) in enumerate(points.items()):
-            axes.scatter([x], [y], s=36, color=COLOURS[i % len(COLOURS)])
-            axes.annotate(name, (x, y), (5, 4), textcoords="offset points", fontsize=9)
+            axes.scatter([x], [y], s=44, label=name, **_look(i))
         if log_x:
             axes.set_xscale("log")
         axes.margins(0.15)
+        _legend(figure)
         return _svg(figure)
 
 
@@ -54,14 +55,13 @@ def lines(
     with mpl.rc_context(STYLE):
         figure, axes = _axes(x_label, y_label)
         for i, (name, (xs, ys)) in enumerate(series.items()):
-            colour = COLOURS[i % len(COLOURS)]
-            axes.plot(xs, ys, marker="o", markersize=3.5, linewidth=1.6, color=colour, label=name)
+            axes.plot(xs, ys, markersize=4, linewidth=1.6, label=name, **_look(i))
             if bands and name in bands:
-                axes.fill_between(xs, *bands[name], color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(xs, *bands[name], color=_look(i)["color"], alpha=0.15, linewidth=0)
         if log_x:
             axes.set_xscale("log")
         if len(series) > 1:
-            axes.legend(fontsize=8.5)
+            _legend(figure)
         return _svg(figure)
 
 
@@ -92,6 +92,15 @@ def _axes(x_label: str, y_label: str, size: tuple[float, float] = SIZE) -> tuple
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return figure, axes
+
+
+def _look(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index // len(COLOURS) % len(MARKERS)]}
+
+
+def _legend(figure: Figure) -> None:
+    """Below the plot, where it hides nothing, on narrow screens either."""
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
 
 
 def _svg(figure: Figure) -> bytes:
