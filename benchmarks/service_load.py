@@ -39,11 +39,11 @@ photo, requests, seconds = open_photo(sys.argv[1]), json.loads(sys.argv[2]), flo
 session = DragEditor.from_pretrained("builtin", device="cpu").open(photo)
 for text in requests:
     session.run(EditRequest.from_json(text))
-start, count = time.perf_counter(), 0
+start, before, count = time.perf_counter(), time.process_time(), 0
 while time.perf_counter() - start < seconds:
     session.run(EditRequest.from_json(requests[count % len(requests)]))
     count += 1
-print(count / (time.perf_counter() - start))
+print(count / (time.perf_counter() - start), (time.process_time() - before) / count)
 """
 
 
@@ -141,15 +141,21 @@ async def run_load(address: str, process: psutil.Process, clients: int, seconds:
     return load
 
 
-def bare_rate(seconds: float, folder: Path) -> float:
-    """Edits a second of the model alone, in a process of its own."""
+def bare_model(seconds: float, folder: Path) -> tuple[float, float]:
+    """Edits a second, and CPU seconds an edit, of the model alone in a process of its own."""
     path = folder / "photo.jpg"
     path.write_bytes(photo_file())
     command = [sys.executable, "-c", BARE, str(path), json.dumps(requests()), str(seconds)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    rate, cpu = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(rate), float(cpu)
 
 
-def report(load: Load, rate: float, bare: list[float]) -> None:
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def report(load: Load, rate: float, cpu: list[float], bare: list[tuple[float, float]]) -> None:
     print("| place in the queue | edits | p50 | p95 |\n|---|---|---|---|")
     for low, high in ((1, 1), (2, 4), (5, 8), (9, 16), (17, 32)):
         values = [v for place in range(low, high + 1) for v in load.latencies.get(place, [])]
@@ -159,7 +165,11 @@ def report(load: Load, rate: float, bare: list[float]) -> None:
     print(
         f"\nanswers {dict(sorted(load.statuses.items()))}, jobs {dict(load.states)}, deepest {load.deepest}"
     )
-    print(f"throughput {rate:.2f} edits/s; bare model {' and '.join(f'{b:.2f}' for b in bare)} edits/s")
+    print(f"throughput {rate:.2f} edits/s; bare model {bare[0][0]:.2f} before and {bare[1][0]:.2f} after")
+    print(
+        f"CPU seconds an edit: server {cpu[0] / load.done:.3f}, worker {cpu[1] / load.done:.3f}; "
+        f"bare model {bare[0][1]:.3f} and {bare[1][1]:.3f}"
+    )
     print("memory after so many edits:", ", ".join(f"{n}: {m:.0f} MB" for n, m in load.memory[::4]))
 
 
@@ -174,14 +184,17 @@ def main() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        bare = [bare_rate(arguments.bare_seconds, Path(folder))]
+        bare = [bare_model(arguments.bare_seconds, Path(folder))]
         with served(arguments.queue) as (address, process):
+            both = [process, *process.children()[-1:]]  # the worker was started last
+            before = [cpu_seconds(each) for each in both]
             start = time.monotonic()
             load = asyncio.run(run_load(address, process, arguments.clients, arguments.seconds))
             rate = load.done / (time.monotonic() - start)
+            cpu = [cpu_seconds(each) - then for each, then in zip(both, before, strict=True)]
             settled = resident(process)
-        bare.append(bare_rate(arguments.bare_seconds, Path(folder)))
-    report(load, rate, bare)
+        bare.append(bare_model(arguments.bare_seconds, Path(folder)))
+    report(load, rate, cpu, bare)
     print(f"memory at the end: {settled:.0f} MB")
     assert not [status for status in load.statuses if status >= 500], "the server failed"
     assert load.deepest <= arguments.queue, "the queue's bound was not honoured"

@@ -25,6 +25,8 @@ from lightningdrag.service.workers import Cancelled, Worker
 
 log = logging.getLogger("lightningdrag.service")
 
+PLACES_PAUSE = 0.25
+"""Seconds in which changes of the queue are told together."""
 LONGEST_PAUSE = 30.0
 """Seconds between attempts to start a worker that does not come up."""
 
@@ -157,6 +159,7 @@ class JobQueue:
         self._ready: set[Worker] = set()
         self._failure: str | None = None
         self._stopping = False
+        self._places_due = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._usual_seconds = 1.0
         self.models: dict[str, dict[str, Any]] = {}
@@ -198,7 +201,7 @@ class JobQueue:
             raise Problem("queue-full", f"{waiting} jobs wait already", self._seconds_for(waiting))
         job.session.jobs[job.id] = job
         self._waiting.append(job)
-        self._tell_places()
+        job.place = len(self._waiting)
         self._arrived.set()
 
     def cancel(self, job: Job) -> None:
@@ -209,7 +212,7 @@ class JobQueue:
             self._running[job].cancel()
         else:
             self._waiting.remove(job)
-            self._tell_places()
+            self._tell_places_soon()
         self._end(job, state="cancelled")
 
     def forget(self, job: Job) -> None:
@@ -267,7 +270,7 @@ class JobQueue:
                     await self._arrived.wait()
                 job = self._waiting.popleft()
                 self._running[job] = worker
-                self._tell_places()
+                self._tell_places_soon()
                 try:
                     await self._do(worker, job)
                 finally:
@@ -363,7 +366,14 @@ class JobQueue:
         while self._waiting:
             self._end(self._waiting.popleft(), state="failed", problem=problem)
 
+    def _tell_places_soon(self) -> None:
+        """Some times a second at most: everyone who waits is told, after every job."""
+        if not self._places_due:
+            self._places_due = True
+            asyncio.get_running_loop().call_later(PLACES_PAUSE, self._tell_places)
+
     def _tell_places(self) -> None:
+        self._places_due = False
         for place, job in enumerate(self._waiting, 1):
             if job.place != place:
                 job.change(place=place)
