@@ -58,7 +58,7 @@ def shot_pairs(
     if len(frames) < 2 or count < 1:
         return
     flow = tracker(frames)
-    chosen = _even_order(find_candidates(frames, flow, rng, dropped, recipe), rng, recipe.gaps)
+    chosen = even_order(find_candidates(frames, flow, rng, dropped, recipe), rng, recipe.gaps)
     taken: list[np.ndarray] = []
     for candidate in chosen[: 3 * count]:
         if len(taken) == count:
@@ -189,7 +189,7 @@ def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray, rule: C
     return float(np.quantile(length, 0.75)) / min(first.shape[:2])
 
 
-def _even_order(candidates: list[Candidate], rng: np.random.Generator, gaps: Gaps) -> list[Candidate]:
+def even_order(candidates: list[Candidate], rng: np.random.Generator, gaps: Gaps) -> list[Candidate]:
     """The candidates in an order whose every beginning covers the reaches evenly in the logarithm."""
     edges = np.geomspace(*gaps.reach, gaps.bins + 1)[1:-1]
     bins: list[list[Candidate]] = [[] for _ in range(gaps.bins)]

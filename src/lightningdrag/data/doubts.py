@@ -28,9 +28,10 @@ def doubtful_cells(
     stood = (stayed > checks.shaded) & (stayed > went)
     amount = _amount(detail)
     unlike = (went < checks.min_likeness) & (amount > checks.detail)
-    # on a bare surface only light can change without bringing any detail
+    # on a bare surface nothing but light can be seen to move; near bare, when the light did change
+    most = np.maximum(amount, _amount(other))
     change = np.abs(np.log(_brightness(here) / _brightness(there)))
-    bare = (np.maximum(amount, _amount(other)) < 2 * checks.detail) & (change > checks.light_change)
+    bare = (most < checks.bare) | ((most < 2 * checks.bare) & (change > checks.light_change))
     return moved & (stood | unlike | bare)
 
 

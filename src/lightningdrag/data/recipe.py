@@ -131,9 +131,12 @@ class Checks:
     min_likeness: float = 0.5
     """The same between the two ends of a motion, at least..."""
     detail: float = 4.0
-    """...where detail has this standard deviation, grey levels; a surface with less than twice it is bare."""
+    """...where detail has this standard deviation, grey levels."""
+    bare: float = 6.0
+    """A surface has nothing that can be seen to move where its detail's deviation is less; the same up to
+    twice this where the light changed..."""
     light_change: float = 0.025
-    """Change of a bare surface's brightness, in the logarithm, that is a shadow's or a reflection's."""
+    """...by more than this, in the logarithm."""
     noise_floor: float = 7.0
     """Changes up to this and three times the noise are no changes, grey levels."""
     max_noise: float = 4.0
