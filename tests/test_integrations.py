@@ -96,7 +96,9 @@ def test_the_comfyui_script_is_a_module() -> None:
 
 
 def test_the_gradio_app_edits_by_clicks() -> None:
-    gradio = pytest.importorskip("gradio", reason="gradio is not among the test requirements: it holds pillow back")
+    gradio = pytest.importorskip(
+        "gradio", reason="gradio is not among the test requirements: it holds pillow back"
+    )
     app = load(INTEGRATIONS / "gradio" / "app.py", "gradio_lightningdrag")
     assert isinstance(app.build(), gradio.Blocks)
     photo = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)

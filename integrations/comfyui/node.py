@@ -32,14 +32,21 @@ class LightningDragNode:
         return {
             "required": {
                 "image": ("IMAGE",),
-                "drags": ("STRING", {"default": "[]", "tooltip": "[[[x, y], [x, y]], ...] in pixels: handle, target"}),
+                "drags": (
+                    "STRING",
+                    {"default": "[]", "tooltip": "[[[x, y], [x, y]], ...] in pixels: handle, target"},
+                ),
                 "model": ("STRING", {"default": "builtin", "tooltip": "a name, a folder, or a hub id"}),
                 "seed": ("INT", seed),
             },
-            "optional": {"mask": ("MASK", {"tooltip": "where the image may change; without it one is derived"})},
+            "optional": {
+                "mask": ("MASK", {"tooltip": "where the image may change; without it one is derived"})
+            },
         }
 
-    def drag(self, image: Tensor, drags: str, model: str, seed: int, mask: Tensor | None = None) -> dict[str, Any]:
+    def drag(
+        self, image: Tensor, drags: str, model: str, seed: int, mask: Tensor | None = None
+    ) -> dict[str, Any]:
         """Edit a batch.
 
         Args:

@@ -33,7 +33,9 @@ def drawn(photo: np.ndarray | None, points: Points) -> np.ndarray | None:
     return None if photo is None else np.array(draw_drags(Image.fromarray(photo), drags_of(points)))
 
 
-def clicked(photo: np.ndarray | None, points: Points, event: gr.SelectData) -> tuple[np.ndarray | None, Points]:
+def clicked(
+    photo: np.ndarray | None, points: Points, event: gr.SelectData
+) -> tuple[np.ndarray | None, Points]:
     points = [*points, (float(event.index[0]), float(event.index[1]))]
     return drawn(photo, points), points
 

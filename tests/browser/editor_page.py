@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ARTEFACTS = ROOT / "out" / "browser"
 
+SHOWN = "lightningdrag.editor.work !== null && lightningdrag.scene.drawn === lightningdrag.editor.work.shown"
 SEEN = """() => {
   window.seen = [];
   const note = () => {
@@ -34,7 +35,7 @@ class EditorPage:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda asked: self._watch(asked.url, address))
         page.goto(address)
-        page.wait_for_function("window.lightningdrag !== undefined")
+        self.until("window.lightningdrag !== undefined")
         page.evaluate(SEEN)
 
     def _listen(self, message) -> None:
@@ -48,10 +49,18 @@ class EditorPage:
     def open(self, name: str = "chelsea.jpg") -> None:
         self.page.locator("#file").set_input_files(EXAMPLES / name)
         self.wait("edit")
-        self.page.wait_for_function("lightningdrag.scene.reading.size === 0")
+        self.until(SHOWN)
 
     def wait(self, mode: str) -> None:
         self.page.wait_for_selector(f"body[data-mode={mode}]", timeout=60_000)
+
+    def until(self, expression: str) -> None:
+        """Wait until a script's expression holds; Playwright's own wait needs eval, which the CSP forbids."""
+        for _ in range(600):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"never: {expression}")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A point of the photo on the screen."""

@@ -177,7 +177,7 @@ def test_a_phone(browser, server) -> None:
     editor.screenshot("phone")
     editor.page.get_by_role("button", name="Adjust").tap()
     touch("touchStart", editor.at(*editor.drags[0]["target"]))
-    editor.page.wait_for_function("lightningdrag.editor.state.drags.length === 0")  # held, it goes
+    editor.until("lightningdrag.editor.state.drags.length === 0")  # held, it goes
     touch("touchEnd")
     assert editor.complaints == []
     context.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from editor_page import EditorPage
+from editor_page import SHOWN, EditorPage
 
 NOSE, ASIDE = (262, 232), (236, 240)
 
@@ -14,7 +14,7 @@ def test_the_server_is_killed_in_the_middle_and_nothing_is_lost(editor: EditorPa
     editor.press("Enter")
     editor.pull((150, 120), (162, 110))
     editor.page.get_by_role("button", name="Settings").click()
-    editor.page.get_by_label("Candidates").fill("16")
+    editor.page.get_by_role("spinbutton", name="Candidates").fill("16")
     editor.press("Escape")
     editor.click("Run")
     editor.wait("running")
@@ -66,7 +66,7 @@ def test_files_that_are_no_photo_are_refused_in_plain_words(editor: EditorPage, 
         (tmp_path / name).write_text(text)
         editor.page.locator("#file").set_input_files(tmp_path / name)
     toasts = editor.page.locator(".toast.error")
-    editor.page.wait_for_function("document.querySelectorAll('.toast.error').length === 2")
+    editor.until("document.querySelectorAll('.toast.error').length === 2")
     assert any("no saved edit" in text for text in toasts.all_text_contents())
     assert editor.page.locator("body").get_attribute("data-mode") == "empty"
 
@@ -77,7 +77,7 @@ def test_a_format_that_browsers_cannot_show_is_opened_by_the_server(editor: Edit
     Image.linear_gradient("L").resize((200, 120)).save(tmp_path / "scan.tiff")
     editor.page.locator("#file").set_input_files(tmp_path / "scan.tiff")
     editor.wait("edit")
-    editor.page.wait_for_function("lightningdrag.scene.reading.size === 0")
+    editor.until(SHOWN)
     assert editor.canvas().std() > 20
     editor.pull((60, 60), (80, 60))
     editor.run()

@@ -61,7 +61,6 @@ export class Editor extends EventTarget {
   /** @param {Work} work */
   start(work) {
     this.cancel();
-    this.remote.forget();
     this.work = work;
     this.selected = null;
     this.divide = null;

@@ -2,7 +2,7 @@
 
 import * as bitmaps from "./bitmaps.js";
 import { readRequest } from "./settings.js";
-import { Work } from "./work.js";
+import { randomId, Work } from "./work.js";
 
 const LARGEST_VIEW = 4096;
 
@@ -66,8 +66,8 @@ export class Files {
     }
   }
 
-  #start(blob, name, size, request) {
-    const work = Work.open(blob, name, size, request);
+  #start(blob, name, size, request, key) {
+    const work = Work.open(blob, name, size, request, key);
     if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
     this.editor.start(work);
     this.#use(request);
@@ -87,10 +87,9 @@ export class Files {
   }
 
   async #openByServer(blob, name, request) {
-    this.editor.remote.forget();
-    const key = {};
+    const key = randomId();
     const { info } = await this.editor.remote.place(key, blob);
-    this.#start(blob, name, { width: info.width, height: info.height }, request);
+    this.#start(blob, name, info, request, key);
     for (const warning of info.warnings) this.toasts.show(warning);
   }
 

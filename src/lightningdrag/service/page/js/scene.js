@@ -7,6 +7,7 @@ import { Renderer } from "./renderer.js";
 export class Scene {
   cursor = { brush: null, key: null }; // where the brush is on the screen, the keyboard's cross on the photo
   frameTimes = []; // milliseconds of the last frames, for measurement
+  drawn = null; // the key of the photo on view
   reading = new Set(); // keys of photos that are being decoded
   #asked = false;
 
@@ -57,6 +58,7 @@ export class Scene {
       renderer.clear();
       return;
     }
+    this.drawn = key;
     renderer.setImage("photo", bitmap);
     const compares = editor.divide !== null && editor.mode === "result";
     const was = compares && this.#bitmap(work.state.photo);

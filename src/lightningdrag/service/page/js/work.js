@@ -17,9 +17,8 @@ export class Work {
     Object.assign(this, { id, name, width, height, states, index, photos });
   }
 
-  /** New work on a photo. @param {Blob} blob */
-  static open(blob, name, { width, height }, request) {
-    const key = randomId();
+  /** New work on a photo. @param {Blob} blob @param {string} [key] if the server has it already */
+  static open(blob, name, { width, height }, request, key = randomId()) {
     const state = { photo: key, drags: request?.drags ?? [], mask: request?.mask ?? null, proposal: null };
     return new Work({ name, width, height, states: [state], photos: new Map([[key, blob]]) });
   }
