@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lightningdrag.evaluation.columns import Column
+from lightningdrag.evaluation.compare import verdict
 from lightningdrag.evaluation.statistics import estimate, paired_gain
 
 
@@ -64,3 +66,22 @@ def test_ties_are_half_won_and_two_exact_results_tie() -> None:
     gain = paired_gain([1.0, 2.0, np.inf], [1.0, 1.0, np.inf], ["a", "b", "c"])
     assert gain.won == pytest.approx((1 + 0.5 + 0.5) / 3)
     assert gain.estimate.mean == pytest.approx(1 / 3)
+
+
+def test_a_change_is_called_by_its_interval_and_by_what_is_better() -> None:
+    higher, lower, neither = Column("a", "a", "", 1), Column("b", "b", "", -1), Column("c", "c", "", 0)
+
+    def change(mean: float, low: float, high: float) -> dict[str, float]:
+        return {"mean": mean, "low": low, "high": high}
+
+    assert verdict(change(1, 0.5, 2), higher) == "better"
+    assert verdict(change(1, 0.5, 2), lower) == "worse"
+    assert verdict(change(1, 0.5, 2), neither) == "changed"
+    assert verdict(change(1, -0.5, 2), higher) == "noise"
+    assert verdict(change(0, 0, 0), higher) == "noise"
+    assert verdict(change(-np.inf, np.nan, np.nan), higher) == "worse", "it was perfect before"
+
+
+def test_weights_count_a_case_as_often_as_it_has_points() -> None:
+    result = estimate([10.0, 40.0], ["a", "b"], weights=[3, 1])
+    assert result.mean == (3 * 10 + 40) / 4

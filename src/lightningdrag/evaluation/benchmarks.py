@@ -58,7 +58,7 @@ def _read_regions(folder: Path, category: str) -> Case:
     """Regions are dense point pairs: as many as a request holds are dragged, the points are scored."""
     meta, region = (_read_meta(folder / name) for name in ("meta_data.pkl", "meta_data_region.pkl"))
     handles, targets = _split(region["points"], folder)
-    kept = spread(list(range(len(handles))), MAX_DRAGS)
+    kept = spread(range(len(handles)), MAX_DRAGS)
     return _case(
         folder,
         "original_image.png",

@@ -7,14 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lightningdrag.evaluation.baselines import BASELINES
 from lightningdrag.evaluation.case import TRUTH, CaseScores
 from lightningdrag.evaluation.columns import CANDIDATE_COLUMNS, COLUMNS, Column
 from lightningdrag.evaluation.report import values_of
 from lightningdrag.evaluation.statistics import estimate, paired_gain
 from lightningdrag.evaluation.tables import TextTable, cell, signed
-
-NOISE = "noise"
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[TextTable]:
     if not names:
         raise ValueError("the reports have no case in common; were they made on the same benchmark?")
     cases_a, cases_b = [left[n] for n in names], [right[n] for n in names]
-    matched = _match(cases_a[0], cases_b[0])
+    matched = _match(cases_a, cases_b)
     if not matched:
         raise ValueError("the reports have no row of a model in common")
-    coverage = f"{len(names)} cases" if len(names) == len(left) == len(right) else (
-        f"{len(names)} cases in common, of {len(left)} and {len(right)}"
-    )  # fmt: skip
+    coverage = f"{len(names)} cases"
+    if not len(names) == len(left) == len(right):
+        coverage += f" in common, of {len(left)} and {len(right)}"
     return [_table(cases_a, cases_b, ours, theirs, coverage) for ours, theirs in matched]
 
 
@@ -64,9 +64,12 @@ def _by_name(report: dict[str, Any]) -> dict[str, CaseScores]:
     return {s.name: s for s in scores}
 
 
-def _match(a: CaseScores, b: CaseScores) -> list[tuple[str, str]]:
+def _match(a: list[CaseScores], b: list[CaseScores]) -> list[tuple[str, str]]:
     """The rows to compare: by name, the others in order."""
-    left, right = ([m for m in s.scores if m not in BASELINES and m != TRUTH] for s in (a, b))
+    left, right = (
+        [m for m in dict.fromkeys(m for s in side for m in s.scores) if m not in BASELINES and m != TRUTH]
+        for side in (a, b)
+    )
     alike = [(m, m) for m in left if m in right]
     rest = ([m for m in rows if (m, m) not in alike] for rows in (left, right))
     return alike + list(zip(*rest, strict=False))
@@ -82,17 +85,30 @@ def _table(a: list[CaseScores], b: list[CaseScores], ours: str, theirs: str, cov
         change = paired_gain(after, before, groups, strata, weights=weights).estimate._asdict()
         if not change["pairs"]:
             continue
-        means = [estimate(v, groups, strata, weights=weights)._asdict() for v in (before, after)]
-        cells = [cell(mean, column) for mean in means]
+        cells = [cell({"mean": _middle(v, column, groups, strata, weights)}, column) for v in (before, after)]
         rows.append([column.title, *cells, signed(change, column), verdict(change, column)])
     name = ours if ours == theirs else f"{ours} -> {theirs}"
     return TextTable(f"{name}, {coverage}", ["measure", "A", "B", "B - A", "verdict"], rows)
 
 
+def _middle(
+    values: np.ndarray,
+    column: Column,
+    groups: list[str],
+    strata: list[str] | None,
+    weights: list[float] | None,
+) -> float:
+    """As the report's own table has it."""
+    if column.median:
+        return float(np.nanmedian(values))
+    return estimate(values, groups, strata, weights=weights).mean
+
+
 def verdict(change: dict[str, Any], column: Column) -> str:
     """ "better", "worse", "changed" (where neither way is better) or "noise"."""
-    if not change["low"] > 0 and not change["high"] < 0:
-        return NOISE
+    certain = math.isinf(change["mean"]) or change["low"] > 0 or change["high"] < 0
+    if not certain:
+        return "noise"
     if column.better == 0:
         return "changed"
     return "better" if change["mean"] * column.better > 0 else "worse"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from lightningdrag.data.tracks import OCCLUDED
 from lightningdrag.evaluation.case import Case, Problem
 
 KINDS = ("video",)
+T = TypeVar("T")
 
 
 class PairSet:
@@ -51,7 +53,7 @@ class PairSet:
         return [Path(f"{index:05d}.png")]
 
 
-def spread(samples: list, limit: int | None) -> list:
+def spread(samples: Sequence[T], limit: int | None) -> list[T]:
     """At most ``limit`` of some samples, spread evenly over the list; None takes all.
 
     Raises:
