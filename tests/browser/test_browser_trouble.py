@@ -94,4 +94,4 @@ def test_every_control_has_a_name_and_light_and_dark_are_told_apart(editor: Edit
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = editor.page.evaluate(ground)
     editor.page.emulate_media(color_scheme="light")
-    assert editor.page.evaluate(ground) != dark
+    editor.until(f"{ground} !== '{dark}'")
