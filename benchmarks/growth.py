@@ -50,8 +50,9 @@ class Growth:
 
     @property
     def law(self) -> str:
-        slope, start = np.polyfit(self.xs, self.ys, 1)
-        return f"{start:.3g} + {slope:.3g} x"
+        power = 2 if self.exponent > 1.5 else 1
+        slope, start = np.polyfit(np.power(self.xs, power), self.ys, 1)
+        return f"{start:.3g} + {slope:.3g} x{'²' if power == 2 else ''}"
 
     @property
     def exponent(self) -> float:
