@@ -3,9 +3,10 @@
     python benchmarks/data_speed.py --videos VIDEOS --clips 20
     python benchmarks/data_speed.py --long --minutes 120
 
-The stages are timed in one run, so that whatever else the machine does slows all of them. "Over decode and
-flow" is the time of all stages over that of decoding and flow alone. The long video is made with PyAV
-on the spot, 96x64 at 12 frames a second, and wholly prepared.
+Times are those that the processor worked (decoding may use several threads), in one run, so that what else
+the machine does matters little. "Over decode and flow" is the time of all stages over that of decoding and
+flow alone. The long video is made with PyAV on the spot, 96x64 at 12 frames a second; a pair is wanted from
+every minute of it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ PAIRS = 10  # from each clip
 
 
 class Clock:
-    """Seconds by stage."""
+    """Seconds of work by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self.last = time.perf_counter()
+        self.last = time.process_time()
 
     def stop(self, stage: str) -> None:
-        now = time.perf_counter()
+        now = time.process_time()
         self.seconds[stage] += now - self.last
         self.last = now
 
@@ -118,9 +119,9 @@ def measure_memory(minutes: int) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         recipe = DataRecipe(amounts=Amounts(per_group=minutes))
         (task,) = video_tasks(find_videos([str(path)])[0], {}, set(), recipe.amounts)
-        began = time.perf_counter()
+        began = time.process_time()
         outcome = run_task(task, recipe)
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{minutes} minutes: {outcome.frames} frames, {len(outcome.samples)} pairs in {seconds:.0f} s")
     print(f"peak memory {peak:.0f} MB; {before:.0f} MB before preparing began")

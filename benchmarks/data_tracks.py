@@ -68,7 +68,7 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         image, top = ground.copy(), np.zeros((SIZE, SIZE), np.uint8)
         places = [grid]
         for number, (picture, outline, middle, speed, spin) in enumerate(layers, start=1):
-            matrix = cv2.getRotationMatrix2D(tuple(middle), spin * k, 1.0)
+            matrix = np.asarray(cv2.getRotationMatrix2D(tuple(middle), spin * k, 1.0), np.float64)
             matrix[:, 2] += speed * k
             alpha = cv2.warpAffine(outline.astype(np.float32), matrix, (SIZE, SIZE))
             moved = cv2.warpAffine(picture, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT_101)
