@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightningdrag.bench.ceiling import measure_ceiling, synchronize
-from lightningdrag.bench.memory import peak_bytes
+from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.random_sd15 import random_sd15
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.loader import Batch
@@ -83,6 +83,9 @@ def main() -> None:
     print(f"trained: {sum(p.numel() for p in trained) / 1e6:.0f} M parameters, {gigabytes(trained):.2f} GB")
     print(f"frozen:  {sum(p.numel() for p in frozen) / 1e6:.0f} M parameters, {gigabytes(frozen):.2f} GB")
 
+    with torch.autocast(device.type, torch.bfloat16):
+        flops = model_flops(task, batch)
+    reset_peak(device)
     for step in range(arguments.steps):
         begun = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
@@ -101,8 +104,6 @@ def main() -> None:
             f"{peak_bytes(device) / 1e9:.2f} in AdamW",
             flush=True,
         )
-    with torch.autocast(device.type, torch.bfloat16):
-        flops = model_flops(task, batch)
     ceiling = measure_ceiling(device, torch.bfloat16).matmul
     print(
         f"{flops / 1e12:.2f} TFLOP of the model a step; ceiling {ceiling / 1e12:.2f} TFLOP/s; "
