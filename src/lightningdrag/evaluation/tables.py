@@ -108,17 +108,15 @@ def _section(
 ) -> TextTable:
     """Rows of methods; with ``total``, a column says over how many of them where some are missing."""
     shown = [c for c in columns if any(c.key in row for row in rows.values())]
-    gains = any("gain" in row for row in rows.values()) and any(c.key == "psnr" for c in columns)
+    gains = shown[:1] == [COLUMNS[0]]  # the PSNR, which they are read beside
     partial = total is not None and any(row["cases"] != total for row in rows.values())
-    head = ["", *(c.title for c in shown), *(["gain over warp, dB", "won"] if gains else [])]
-    body = [
-        [
-            method,
-            *(cell(row.get(c.key), c) for c in shown),
-            *([_gain(method, row), _won(method, row)] if gains else []),
-        ]
-        for method, row in rows.items()
-    ]
+    head, body = ["", *(c.title for c in shown)], []
+    for method, row in rows.items():
+        body.append([method, *(cell(row.get(c.key), c) for c in shown)])
+        if gains:
+            body[-1][2:2] = [_gain(method, row), _won(method, row)]
+    if gains:
+        head[2:2] = ["gain over warp, dB", "won"]
     if partial:
         head.append("scored")
         for line, row in zip(body, rows.values(), strict=True):
