@@ -23,7 +23,8 @@ def kept_memory() -> Iterator[None]:
 
     glibc gives large blocks back to the system at once and gets them anew page by page; for feature maps
     of many megabytes that takes longer than what is computed on them. At the end of the outermost use,
-    free memory goes back. Without glibc nothing is changed.
+    free memory goes back. In threads other than the first glibc keeps blocks below 64 MiB only. Without
+    glibc nothing is changed.
     """
     global _inside
     libc = _glibc()

@@ -51,7 +51,7 @@ class Measurement:
         case: what was edited.
         seconds: median wall time from a file's bytes to images in memory.
         again: the same for another edit of the opened photo.
-        parts: median seconds of each part of the first edit; they add up to ``seconds``.
+        parts: median seconds of each part; within one edit they add up.
         calls: how often each part of the model ran.
         operations: FLOPs of one edit by kind, a multiply-add counted as two.
         part_operations: of each network by kind, all its calls together.
