@@ -20,8 +20,11 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from service_load import requests, served
+from service_load import served
 
+REQUEST = (
+    '{"schema": "lightningdrag.edit", "version": 1, "drags": [{"handle": [20, 20], "target": [30, 20]}]}'
+)
 KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 
 
@@ -52,7 +55,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 def one(http: httpx.Client, rng: random.Random, session: str, photos: list[bytes]) -> httpx.Response:
     """A damaged request of a random kind."""
-    text = requests()[0].replace("150", str(rng.choice((15, 30, -1, 1e9, 63)))).encode()
+    text = REQUEST.replace("20", str(rng.choice((20, 20, 0, 45, -1, 1e9)))).encode()
     text = damaged(text, rng) if rng.random() < 0.7 else text
     mask = damaged(rng.choice(photos), rng) if rng.random() < 0.3 else None
     form: dict[str, tuple[str, bytes]] = {"request": ("r", text)}

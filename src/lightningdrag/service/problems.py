@@ -87,6 +87,8 @@ def add_handlers(app: FastAPI) -> None:
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
+    if isinstance(error.__cause__, OSError):  # a form's file did not fit on the disk
+        return storage_problem(error.__cause__).response()
     if not isinstance(error, Problem):
         kind = _BY_STATUS.get(error.status_code, "request" if error.status_code < 500 else "internal")
         phrase = HTTPStatus(error.status_code).phrase

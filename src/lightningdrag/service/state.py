@@ -17,7 +17,8 @@ from lightningdrag.masks import read_mask
 from lightningdrag.photo import Photo, PhotoError, encode_photo, open_photo
 from lightningdrag.request import EditRequest
 from lightningdrag.service.animation import reduced
-from lightningdrag.service.jobs import Job, JobQueue
+from lightningdrag.service.job_queue import JobQueue
+from lightningdrag.service.jobs import Job
 from lightningdrag.service.metrics import Metrics
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings

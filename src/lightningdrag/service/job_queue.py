@@ -1,0 +1,281 @@
+"""The queue before the workers: bounded, in order, told and stopped in order, too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+
+from lightningdrag.service.jobs import Job
+from lightningdrag.service.metrics import Metrics
+from lightningdrag.service.problems import Problem, storage_problem
+from lightningdrag.service.settings import Settings
+from lightningdrag.service.store import Session, Store
+from lightningdrag.service.task import Outcome
+from lightningdrag.service.workers import Cancelled, Worker
+
+log = logging.getLogger("lightningdrag.service")
+
+PLACES_PAUSE = 0.25
+"""Seconds in which changes of the queue are told together."""
+LONGEST_PAUSE = 30.0
+"""Seconds between attempts to start a worker that does not come up."""
+
+
+class JobQueue:
+    """A bounded queue before some workers.
+
+    Args:
+        workers: one for each device.
+        store: where results go.
+    """
+
+    def __init__(self, workers: Sequence[Worker], store: Store, settings: Settings, metrics: Metrics) -> None:
+        self._workers = workers
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._waiting: deque[Job] = deque()
+        self._running: dict[Job, Worker] = {}
+        self._arrived = asyncio.Event()
+        self._ready: set[Worker] = set()
+        self._failure: str | None = None
+        self._stopping = False
+        self._places_due = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._usual_seconds = 1.0
+        self.models: dict[str, dict[str, Any]] = {}
+        metrics.gauge("queue_length", "Jobs that wait.", lambda: len(self._waiting))
+        metrics.gauge("workers_ready", "Workers that have their models loaded.", lambda: len(self._ready))
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """ready, loading, failed or stopping, and a sentence for people."""
+        if self._stopping:
+            return "stopping", "the server is stopping"
+        if self._ready:
+            return "ready", "edits are taken"
+        if self._failure is not None:
+            return "failed", self._failure
+        return "loading", "the model is being loaded"
+
+    def start(self) -> None:
+        """Start all workers, in the background."""
+        for worker in self._workers:
+            self._spawn(self._serve(worker))
+
+    def submit(self, job: Job) -> None:
+        """Queue a job of a session.
+
+        Raises:
+            Problem: ``queue-full``, with the time it takes until there may be room; ``not-ready``;
+                ``session-gone``.
+        """
+        self._store.get(job.session.id)  # it may have been removed while the form was read
+        state, detail = self.state
+        if state in ("failed", "stopping"):
+            raise Problem("not-ready", detail)
+        unfinished = sum(not each.finished for each in job.session.jobs.values())
+        if unfinished >= self._settings.session_jobs:
+            raise Problem(
+                "queue-full", f"this session has {unfinished} unfinished jobs", self._seconds_for(1)
+            )
+        waiting = len(self._waiting)
+        if waiting >= self._settings.queue:
+            raise Problem("queue-full", f"{waiting} jobs wait already", self._seconds_for(waiting))
+        job.session.jobs[job.id] = job
+        self._waiting.append(job)
+        job.place = len(self._waiting)
+        self._arrived.set()
+
+    def cancel(self, job: Job) -> None:
+        """End a job; one that runs stops at its next step, and is not waited for."""
+        if job.finished:
+            return
+        if job in self._running:
+            self._running[job].cancel()
+        else:
+            self._waiting.remove(job)
+            self._tell_places_soon()
+        self._end(job, state="cancelled")
+
+    def forget(self, job: Job) -> None:
+        """Cancel a job if need be, and drop its results."""
+        self.cancel(job)
+        job.session.jobs.pop(job.id, None)
+        for name in job.files():
+            self._store.discard(job.session, name)
+
+    def remove(self, session: Session) -> None:
+        """Cancel a session's jobs, and drop all of it."""
+        for job in list(session.jobs.values()):
+            self.cancel(job)
+        self._store.remove(session)
+
+    def leave(self, job: Job) -> None:
+        """A listener has gone; if it was the last one and none comes back soon, the job is cancelled."""
+        assert job.listeners
+        job.listeners -= 1
+
+        def check() -> None:
+            if not job.listeners:
+                self.cancel(job)
+
+        if not job.listeners and not job.finished:
+            asyncio.get_running_loop().call_later(self._settings.abandon_after, check)
+
+    async def close(self) -> None:
+        """Refuse new jobs, fail those that wait, give those that run some seconds, end the workers."""
+        if self._stopping:
+            return
+        self._stopping = True
+        stopped = Problem("not-ready", "the server was stopped before the job was done")
+        self._fail_waiting(stopped)
+        running = [asyncio.ensure_future(job.wait()) for job in self._running]
+        if running:
+            _, late = await asyncio.wait(running, timeout=self._settings.grace)
+            for waiter in late:
+                waiter.cancel()
+        for job in list(self._running):
+            self._end(job, state="failed", problem=stopped)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self._workers:
+            await worker.stop()
+
+    async def _serve(self, worker: Worker) -> None:
+        """One worker's life: started, given jobs, and started again when it was lost."""
+        while True:
+            await self._start(worker)
+            while worker in self._ready:
+                while not self._waiting:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                job = self._waiting.popleft()
+                self._running[job] = worker
+                self._tell_places_soon()
+                try:
+                    await self._do(worker, job)
+                finally:
+                    del self._running[job]
+
+    async def _start(self, worker: Worker) -> None:
+        pause = 1.0
+        while True:
+            try:
+                self.models = await worker.start()
+                self._ready.add(worker)
+                self._failure = None
+                return
+            except Problem as problem:
+                log.error("a worker does not start: %s", problem.detail)
+                self._failure = str(problem.detail)
+            if not self._ready:
+                self._fail_waiting(Problem("not-ready", self._failure))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _do(self, worker: Worker, job: Job) -> None:
+        started = time.monotonic()
+        self._metrics.wait_seconds.observe(started - job.created)
+        job.change(state="running", place=0)
+
+        def on_step(step: int, steps: int) -> None:
+            if not job.finished:
+                job.change(step=step, steps=steps)
+
+        try:
+            task = await run_in_threadpool(job.task, self._settings.max_pixels)
+            if job.finished:  # cancelled before the worker knew of it
+                return
+            outcome = await worker.run(task, on_step)
+            self._metrics.job_seconds.labels(job.kind).observe(time.monotonic() - started)
+            self._usual_seconds += 0.2 * (time.monotonic() - started - self._usual_seconds)
+            await self._keep(job, outcome)
+        except Cancelled:
+            self._end(job, state="cancelled")
+        except Problem as problem:
+            if problem.kind == "worker":
+                self._ready.discard(worker)
+                self._metrics.restarts.inc()
+            self._end(job, state="failed", problem=problem)
+        except OSError as error:
+            self._end(job, state="failed", problem=storage_problem(error))
+        except Exception:
+            log.exception("a job failed")
+            self._end(
+                job, state="failed", problem=Problem("internal", "a fault of the server; its log has more")
+            )
+
+    async def _keep(self, job: Job, outcome: Outcome) -> None:
+        """Store a job's results, if it is still wanted, and forget the oldest."""
+        results = {f"{job.id}-{index}": patch.pixels for index, patch in enumerate(outcome.candidates)}
+        results[f"{job.id}-mask"] = outcome.mask
+        if job.kind == "animation":
+            results = {f"{job.id}-animation": np.frombuffer(outcome.animation, np.uint8)}
+        try:
+            for name, array in results.items():
+                if not job.finished:
+                    await self._store.save(job.session, name, array)
+        except (Problem, OSError):
+            self._discard(job)
+            raise
+        if job.finished:  # cancelled meanwhile
+            self._discard(job)
+            return
+        finished = [each for each in job.session.jobs.values() if each.finished]
+        for old in finished[: max(0, len(finished) + 1 - self._settings.session_results)]:
+            self.forget(old)
+        request = replace(job.request, seed=outcome.request.seed)
+        self._end(
+            job,
+            state="done",
+            request=request,
+            box=outcome.box,
+            candidates=len(outcome.candidates),
+            seconds=round(outcome.seconds, 3),
+            warnings=outcome.warnings,
+        )
+
+    def _discard(self, job: Job) -> None:
+        for name in job.files():
+            self._store.discard(job.session, name)
+
+    def _end(self, job: Job, **values: Any) -> None:
+        if not job.finished:
+            job.session.used = time.monotonic()
+            job.change(place=0, **values)
+            self._metrics.jobs.labels(job.kind, job.state).inc()
+
+    def _fail_waiting(self, problem: Problem) -> None:
+        while self._waiting:
+            self._end(self._waiting.popleft(), state="failed", problem=problem)
+
+    def _tell_places_soon(self) -> None:
+        """Some times a second at most: everyone who waits is told, after every job."""
+        if not self._places_due:
+            self._places_due = True
+            asyncio.get_running_loop().call_later(PLACES_PAUSE, self._tell_places)
+
+    def _tell_places(self) -> None:
+        self._places_due = False
+        for place, job in enumerate(self._waiting, 1):
+            if job.place != place:
+                job.change(place=place)
+
+    def _seconds_for(self, jobs: int) -> float:
+        """How long so many jobs take, about."""
+        return jobs * self._usual_seconds / len(self._workers)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
