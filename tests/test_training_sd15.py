@@ -158,7 +158,6 @@ def test_training_lowers_the_loss_and_makes_points_matter() -> None:
         torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    print("LOSSES", before, loss(swapped=False), loss(swapped=True))
     assert loss(swapped=False) < 0.6 * before
     assert loss(swapped=True) > 1.005 * loss(swapped=False)
 
