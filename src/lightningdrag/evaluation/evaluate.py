@@ -49,7 +49,8 @@ def evaluate(
     if not scores:
         first = next(p for p in problems if p.case)
         raise ValueError(f"no case could be scored; the first problem: {first.case}: {first.problem}")
-    about = {"benchmark": job.benchmark, "split": job.split, "workers": str(workers), **provenance()}
+    split = {"split": job.split} if job.benchmark == "pairs" else {}
+    about = {"benchmark": job.benchmark, **split, "workers": str(workers), **provenance()}
     report = build_report(scores, about, shop.cases.expected, problems, shop.absent)
     _write(report, scores, shop, out)
     progress.finish()

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from lightningdrag import __version__
@@ -87,10 +89,10 @@ def run_in_processes(shop: Workshop, indices: Iterable[int], out: Path, workers:
 
 
 def _open_in_worker(job: Job, peers: Mapping[str, EditMethod], out: Path, workers: int) -> None:
-    import torch
-
     global _worker
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     _worker = (Workshop(job, peers), out)
 
 
