@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightningdrag.commands.console import note
+from lightningdrag.commands.console import note, report_error
 
 RecipeFile = Annotated[Path, typer.Argument(help="A YAML recipe, such as recipes/builtin.yaml.")]
 Data = Annotated[str, typer.Option(help="A dataset that `lightningdrag prepare` wrote: a folder or a URL.")]
@@ -55,16 +55,20 @@ def run(recipe: Any, data: str, out: Path, resume: str, threads: int, ray: int) 
         return
     import torch
 
-    from lightningdrag.training.loop import Trainer
+    from lightningdrag.training.loop import Diverged, Trainer
     from lightningdrag.training.task import make_task
 
     if threads:
         torch.set_num_threads(threads)
     with reporting() as report:
         trainer = Trainer(make_task(recipe), data, out, report)
-        if resume == "auto" and trainer.resume():
+        if resume == "auto" and trainer.resume() and trainer.accelerator.is_main_process:
             note(f"continuing {out} at step {trainer.step}")
-        trainer.run()
+        try:
+            trainer.run()
+        except Diverged as error:
+            report_error(str(error))
+            raise typer.Exit(1) from None
     if trainer.accelerator.is_main_process:
         typer.echo(f"weights: {out / trainer.task.weights_file}")
 
