@@ -97,3 +97,13 @@ def test_the_picture_is_warped_by_that_field(editor: EditorPage) -> None:
     assert np.linalg.norm(expected, axis=-1)[inner].max() > 15
     assert error[inner].max() < 1.5  # a pixel, and the rounding of colours
     assert np.array_equal(seen[~mask], grid[~mask])
+
+
+def test_drawing_only_what_changes_leaves_no_trace(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull((262, 232), (180, 240))
+    editor.pull((180, 240), (262, 200))  # far, and back: the mask grows and shrinks
+    editor.pull((100, 80), (110, 90))
+    seen = editor.canvas()
+    editor.page.evaluate("lightningdrag.scene.renderer.redrawAll(), lightningdrag.scene.draw()")
+    assert np.array_equal(editor.canvas(), seen)

@@ -15,7 +15,10 @@ const hasWork = ({ editor }) => editor.mode !== "empty";
 const editing = ({ editor }) => editor.mode === "edit";
 const showing = ({ editor }) => editor.mode === "result";
 
-/** @type {{name: string, title: string, keys: string[], group: string, run: (app: object) => void, can?: (app: object) => boolean, on?: (app: object) => boolean}[]} */
+/**
+ * `can`: when it may be used, always by default; `on`: whether its button is pressed; `release`: when its key is let go.
+ * Of several commands on one key, the first that can is run.
+ */
 export const COMMANDS = [
   tool("drag", "Drag: press and pull", "D"),
   tool("pin", "Pin: a point that stays", "P"),

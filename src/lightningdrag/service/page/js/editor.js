@@ -52,10 +52,6 @@ export class Editor extends EventTarget {
     return this.#plan.plan;
   }
 
-  get painting() {
-    return this.#stroke !== null;
-  }
-
   // Opening and going back and forth
 
   /** @param {Work} work */

@@ -28,7 +28,7 @@ export function anchorDistance(anchors, grid) {
 }
 
 /**
- * The displacement at a point, for tests and for machines without WebGL; the shader does the same.
+ * The displacement at a point, as the shader computes it, for the tests that hold both to warp.py.
  * @param {{handle: number[], target: number[]}[]} drags
  * @param {{grid: object, distance: Float32Array}} plan
  */

@@ -98,8 +98,9 @@ export class Files {
     if (!editor.work) throw new Error("Open the photo first, then its saved edit; or drop both together.");
     if (editor.state.proposal) editor.keep();
     const { width, height } = editor.work;
-    const outside = request.drags.flatMap(({ handle, target }) => [handle, target]).find(([x, y]) => x > width || y > height);
-    if (outside) throw new Error(`This edit is for a larger photo: it has a point at ${outside.map(Math.round).join(", ")}.`);
+    const points = request.drags.flatMap(({ handle, target }) => [handle, target]);
+    const outside = points.find(([x, y]) => x > width || y > height);
+    if (outside) throw new Error(`This edit is for a larger photo: it has a point at ${outside.map(Math.round)}.`);
     editor.work.change({ drags: request.drags, mask: request.mask });
     this.#use(request);
     editor.changed();

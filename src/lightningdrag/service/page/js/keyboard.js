@@ -101,7 +101,8 @@ export function listenToKeys(canvas, app, say) {
 function describe({ handle, target }, end) {
   const [dx, dy] = [target[0] - handle[0], target[1] - handle[1]].map(Math.round);
   const sideways = `${Math.abs(dx)} ${dx < 0 ? "left" : "right"}`;
-  return `${end} at ${(end === "handle" ? handle : target).map(Math.round).join(", ")}: ${sideways}, ${Math.abs(dy)} ${dy < 0 ? "up" : "down"}`;
+  const upwards = `${Math.abs(dy)} ${dy < 0 ? "up" : "down"}`;
+  return `${end} at ${(end === "handle" ? handle : target).map(Math.round).join(", ")}: ${sideways}, ${upwards}`;
 }
 
 const isTyping = (element) => Boolean(element.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select"));

@@ -1,8 +1,8 @@
 // Masks of what may change, as rasters that may be smaller than the photo: derived, painted, stored.
 // The rules are those of lightningdrag/masks.py.
 
-export const DRAWN_SIDE = 1024;
-export const DERIVED_SIDE = 320;
+const DRAWN_SIDE = 1024;
+const DERIVED_SIDE = 320;
 const REACH_OF_LENGTH = 0.75;
 const REACH_OF_SIDE = 0.2;
 const MOST_OF_SIDE = 0.45;
@@ -18,7 +18,7 @@ export function emptyRaster(photo, side) {
 }
 
 /** @param {Raster} raster */
-export const toRaster = (raster, [x, y]) => [(x + 0.5) * raster.scale - 0.5, (y + 0.5) * raster.scale - 0.5];
+const toRaster = (raster, [x, y]) => [(x + 0.5) * raster.scale - 0.5, (y + 0.5) * raster.scale - 0.5];
 
 /** @param {Raster} raster */
 export const fromRaster = (raster, [x, y]) => [(x + 0.5) / raster.scale - 0.5, (y + 0.5) / raster.scale - 0.5];
@@ -26,7 +26,7 @@ export const fromRaster = (raster, [x, y]) => [(x + 0.5) / raster.scale - 0.5, (
 export const isPin = ({ handle, target }) => handle[0] === target[0] && handle[1] === target[1];
 
 /** The room that a drag gets around its way, in photo pixels. */
-export function reach({ handle, target }, photo) {
+function reach({ handle, target }, photo) {
   const short = Math.min(photo.width, photo.height);
   const length = Math.hypot(target[0] - handle[0], target[1] - handle[1]);
   return Math.min(REACH_OF_LENGTH * length + REACH_OF_SIDE * short, MOST_OF_SIDE * short);

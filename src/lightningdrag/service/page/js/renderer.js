@@ -94,6 +94,7 @@ export class Renderer {
     }
     this.textures = {};
     this.shown = {};
+    this.redrawAll();
     for (const [name, unit] of Object.entries(UNITS)) {
       this.textures[name] = gl.createTexture();
       gl.uniform1i(this.uniforms[name], unit);
@@ -106,6 +107,11 @@ export class Renderer {
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
     }
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+  }
+
+  /** The next frame is drawn whole: the canvas was emptied. */
+  redrawAll() {
+    this.last = null;
   }
 
   /** The photo to show ("photo") or to compare with ("before"). @param {ImageBitmap} bitmap */
@@ -133,7 +139,10 @@ export class Renderer {
   setWarp(drags, rim) {
     const { gl, uniforms } = this;
     gl.uniform1i(uniforms.count, rim ? drags.length : 0);
-    if (!rim) return;
+    if (!rim) {
+      this.shown.rim = null;
+      return;
+    }
     const { grid, distance } = rim;
     const pulls = drags.flatMap(({ handle: [hx, hy], target: [tx, ty] }) => [tx, ty, hx - tx, hy - ty]);
     gl.uniform4fv(uniforms.drags, new Float32Array(pulls));
@@ -151,6 +160,7 @@ export class Renderer {
   draw({ size, origin, scale, divide, dim }) {
     const { gl, uniforms, canvas } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
+    this.#limit({ size, origin, scale, divide, dim });
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform2f(uniforms.size, ...size);
@@ -165,8 +175,37 @@ export class Renderer {
   }
 
   clear() {
+    this.redrawAll();
+    this.gl.disable(this.gl.SCISSOR_TEST);
     this.gl.clearColor(0, 0, 0, 0);
     this.gl.clear(this.gl.COLOR_BUFFER_BIT);
+  }
+
+  /** While one pulls, only what the mask held or holds is drawn: machines without a graphics card keep up. */
+  #limit(look) {
+    const { gl, canvas, last, shown } = this;
+    const box = this.#maskBox();
+    const view = [...Object.values(look).flat(), shown.photo, shown.before];
+    const same = last?.box && box && last.view.every((value, at) => value === view[at]);
+    this.last = { box, view };
+    if (!same) {
+      gl.disable(gl.SCISSOR_TEST);
+      return;
+    }
+    const { origin, scale } = look;
+    const low = [0, 1].map((k) => Math.floor(Math.min(box[k], last.box[k]) * scale + origin[k]));
+    const high = [0, 1].map((k) => Math.ceil(Math.max(box[k + 2], last.box[k + 2]) * scale + origin[k]));
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(low[0], canvas.height - high[1], high[0] - low[0], high[1] - low[1]);
+  }
+
+  /** What holds the mask, its rim and the line around it: x0, y0, x1, y1 in photo pixels; null where nothing is warped. */
+  #maskBox() {
+    const { mask, rim } = this.shown;
+    if (!mask || !rim) return null;
+    const { x, y, step, width, height } = rim.grid;
+    const room = 3 / mask.scale;
+    return [x - room, y - room, x + step * width + room, y + step * height + room];
   }
 
   /** Far enlarged, single pixels are shown as they are. */

@@ -108,6 +108,7 @@ export class Scene {
       canvas.width = Math.max(1, Math.round(canvas.clientWidth * this.ratio));
       canvas.height = Math.max(1, Math.round(canvas.clientHeight * this.ratio));
     }
+    this.renderer.redrawAll();
     this.draw();
   }
 }
