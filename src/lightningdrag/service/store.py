@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import shutil
 import tempfile
@@ -187,7 +188,7 @@ class Store:
         self._make_room(array.nbytes, session)
         path = session.folder / f"{name}.npy"
         try:
-            await run_in_threadpool(np.save, path, array, allow_pickle=False)
+            await run_in_threadpool(_write, path, array)
         except OSError:
             path.unlink(missing_ok=True)
             raise
@@ -251,3 +252,10 @@ class Store:
             self.evicted += 1
         if self.size + size > self._settings.store_bytes:
             raise Problem("storage", "the server has no room for more photos now; try again later")
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    """``np.save``, whose own writing does not tell a full disk from other errors."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getbuffer())
