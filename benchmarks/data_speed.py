@@ -68,7 +68,9 @@ def measure_stages(videos: list[str], count: int) -> None:
             candidates = find_candidates(shot, flow, rng, dropped)
             clock.stop("camera, gaps")
             found = 0
-            for candidate in even_order(candidates, rng, DEFAULT.gaps)[: 3 * PAIRS]:
+            for tried, candidate in enumerate(even_order(candidates, rng, DEFAULT.gaps)[: 3 * PAIRS]):
+                if found == PAIRS or tried >= DEFAULT.gaps.patience * (found + 1):
+                    break
                 try:
                     drawn = make_pair(shot, flow, candidate, rng)
                     clock.stop("pairs")
@@ -77,8 +79,6 @@ def measure_stages(videos: list[str], count: int) -> None:
                     found += 1
                 except Rejected:
                     clock.stop("pairs")
-                if found == PAIRS:
-                    break
             pairs += found
         frames += len(piece)
         clips += 1

@@ -60,8 +60,11 @@ def shot_pairs(
     flow = tracker(frames)
     chosen = even_order(find_candidates(frames, flow, rng, dropped, recipe), rng, recipe.gaps)
     taken: list[np.ndarray] = []
-    for candidate in chosen[: 3 * count]:
+    for tried, candidate in enumerate(chosen[: 3 * count]):
         if len(taken) == count:
+            return
+        if tried >= recipe.gaps.patience * (len(taken) + 1):
+            dropped["shot given up"] += 1
             return
         ends = np.stack([thumbnail(frames[k]) for k in (candidate.start, candidate.stop)])
         if any(_alike(ends, other, recipe.gaps) or _alike(ends, other[::-1], recipe.gaps) for other in taken):

@@ -102,6 +102,8 @@ class Gaps:
     reach: tuple[float, float] = (0.01, 0.40)
     """How far what moves goes, over the short side; covered evenly in the logarithm."""
     bins: int = 8
+    patience: int = 5
+    """A shot is given up when fewer than one in so many of its pairs was fit."""
     duplicate_level: float = 1.5
     """Two pairs of a shot whose thumbnails differ by less, at both ends, are one; grey levels."""
 
