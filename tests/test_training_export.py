@@ -73,6 +73,7 @@ def test_an_sd15_model_is_trained_exported_distilled_exported_and_edits(data: Pa
     call("distill", recipe, f"init={tmp_path / 'teacher'}", "--data", data, "--out", tmp_path / "distilled")
     call("export", tmp_path / "distilled", "--out", tmp_path / "student")
 
+    assert str(PARTS["base"].parent) not in (tmp_path / "teacher" / "README.md").read_text()
     index = json.loads((tmp_path / "student" / "model_index.json").read_text())
     assert index["scheduler"] == ["diffusers", "LCMScheduler"]
     editor = DragEditor.from_pretrained(str(tmp_path / "student"))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from lightningdrag.data.shards import KINDS, open_shards
 from lightningdrag.report.plots import lines
 from lightningdrag.training.loader import stored_kind
 from lightningdrag.training.log import Record
-from lightningdrag.training.recipe import Recipe
+from lightningdrag.training.recipe import Recipe, published
 
+ABSOLUTE = re.compile(r"(?<![\w./:])/(?:[^\s/'=]+/)*")
+"""Folders of absolute paths, which tell of a machine."""
 CURVE_ROWS = 12
 """Rows of dev metrics that the card shows, evenly over the run."""
 
@@ -39,15 +41,14 @@ def model_card(
     facts = {
         "model": recipe.model,
         "licence": licence,
-        "made by": f"`{starts[-1]['command']}`",
+        "made by": f"`{ABSOLUTE.sub('', starts[-1]['command'])}`",
         "commit": ", ".join(dict.fromkeys(start["commit"] for start in starts)),
         "compute": f"{last['seconds'] / 3600:.2f} h, {last['step']} steps of {recipe.batch} samples "
         f"({samples} in all), started {len(starts)} times, on "
         + "; ".join(dict.fromkeys(start["machine"] for start in starts)),
     }
     plain = type(recipe)()
-    own = {k: v for k, v in asdict(recipe).items() if v != getattr(plain, k) or k == "model"}
-    own.pop("init", None)  # says where files lay on one machine
+    own = {k: v for k, v in published(recipe).items() if v != getattr(plain, k) or k == "model"}
     return "\n".join(
         [
             f"# Model card: {name}\n",

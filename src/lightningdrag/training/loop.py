@@ -26,7 +26,7 @@ from lightningdrag.files import write_atomically
 from lightningdrag.training.checkpoints import list_checkpoints, save_checkpoint
 from lightningdrag.training.loader import Batch, Share, batches, validation_batches
 from lightningdrag.training.log import Report, RunLog, peak_memory
-from lightningdrag.training.recipe import Recipe, RecipeError
+from lightningdrag.training.recipe import Recipe, RecipeError, published
 from lightningdrag.training.task import Task
 from lightningdrag.training.validate import validate
 
@@ -108,12 +108,10 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint and the weights that users load, each beside and then renamed."""
         save_checkpoint(self.accelerator, self.out, self.step, self.recipe.keep)
-        # The name is enough: a whole path would tell whoever gets the weights about this machine.
-        recipe = {**asdict(self.recipe), "init": Path(self.recipe.init).name}
         with self._averaged():
             weights = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
-                facts = {"step": self.step, "recipe": json.dumps(recipe)}
+                facts = {"step": self.step, "recipe": json.dumps(published(self.recipe))}
                 plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
                 self.task.save_weights(plain, self.out / self.task.weights_file, facts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -214,6 +214,15 @@ def make_recipe(given: dict[str, Any]) -> Recipe:
         if key not in names:
             raise RecipeError(f"unknown key {key!r} in a recipe for {model}{_nearest(str(key), names)}")
     return kind(**{key: _checked(key, value, hints[key]) for key, value in given.items()})
+
+
+def published(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe; of files and folders only the name, since paths tell of a machine."""
+    places = {"init", "base", "vae", "ip_adapter"}
+    return {
+        key: Path(value).name if key in places and Path(value).exists() else value
+        for key, value in asdict(recipe).items()
+    }
 
 
 def _checked(key: str, value: Any, hint: Any) -> Any:
