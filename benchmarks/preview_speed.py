@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader"]
 MEASURE = """async (seconds) => {
   const { editor, scene } = lightningdrag;
   const [x, y] = [editor.work.width / 2, editor.work.height / 2];

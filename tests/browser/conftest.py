@@ -18,7 +18,7 @@ from editor_page import EditorPage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # WebGL without a graphics card.
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader"]
 
 
 class Server:
