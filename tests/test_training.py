@@ -43,8 +43,9 @@ def dataset(folder: Path) -> Dataset:
 def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("batch: 4\nlearning_rate: 1\n")
-    recipe = load_recipe(path, ["batch=8", "licences=[MIT, CC0-1.0]"])
+    recipe = load_recipe(path, ["batch=8", "licences=[MIT, CC0-1.0]", "weight_decay=1e-3"])
     assert recipe.batch == 8
+    assert recipe.weight_decay == 0.001
     assert recipe.learning_rate == 1.0
     assert recipe.licences == ("MIT", "CC0-1.0")
 

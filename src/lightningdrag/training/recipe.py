@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -232,8 +233,9 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
             raise RecipeError(f"recipe key {key!r} is {value!r}; it takes one of {', '.join(get_args(hint))}")
         return value
     kind = get_origin(hint) or hint
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        with suppress(ValueError):  # YAML takes 1e-4, without a point, for text
+            return float(value)
     if kind is tuple and isinstance(value, list):
         return tuple(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
