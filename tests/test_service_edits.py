@@ -186,9 +186,9 @@ def test_a_killed_worker_fails_its_job_and_the_next_one_works(
 
 def test_a_silent_worker_is_replaced(server: Running, worker: ProcessWorker, photo: Photo) -> None:
     job = photo.job(steps=1000)
-    wait_until(lambda: photo.state_of(job)["step"] > 0)
-    worker._timeout, kept = 0.5, worker._timeout
+    worker._timeout, kept = 2, worker._timeout
     try:
+        wait_until(lambda: photo.state_of(job)["step"] > 1)  # what is waited for now has the new bound
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGSTOP)
         assert photo.finish(job)["problem"]["type"] == "urn:lightningdrag:worker"
