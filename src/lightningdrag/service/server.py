@@ -83,6 +83,7 @@ def _bind(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(2048)  # who comes before the app is up waits
     except (OSError, OverflowError) as error:
         sock.close()
         raise ServiceError(f"cannot listen on {host}:{port}: {error}; another --port?") from None
