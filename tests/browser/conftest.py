@@ -18,22 +18,24 @@ from editor_page import EditorPage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # WebGL without a graphics card.
+TOKEN = "open sesame"
 FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader"]
 
 
 class Server:
-    """``lightningdrag ui`` as a process that can be killed and started again on the same port."""
+    """``lightningdrag`` as a process that can be killed and started again on the same port."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *verb: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}/"
         self.log = log
+        self.verb = verb
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "lightningdrag", "ui", "--no-browser", "--port", str(self.port)]
+        command = [sys.executable, "-m", "lightningdrag", *self.verb, "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -76,7 +78,16 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="session")
 def server(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server") / "log.txt")
+    server = Server(tmp_path_factory.mktemp("server") / "log.txt", "ui", "--no-browser")
+    server.wait()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def small_server(browser, tmp_path: Path) -> Iterator[Server]:
+    """One that asks for a token and lets one job wait."""
+    server = Server(tmp_path / "log.txt", "serve", "--queue", "1", "--token", TOKEN)
     server.wait()
     yield server
     server.stop()

@@ -60,7 +60,51 @@ def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None
     assert np.array_equal(saved[~may_change], source[~may_change])
     assert not np.array_equal(saved[may_change], source[may_change])
     assert request.seed is not None
-    assert Image.open(io.BytesIO(editor.download("WebP"))).format == "WEBP"
+    for name, kind in (("JPEG", "JPEG"), ("WebP", "WEBP"), ("Animation, WebP", "WEBP")):
+        picture = Image.open(io.BytesIO(editor.download(name)))
+        assert (picture.format, picture.size) == (kind, (451, 300))
+
+
+def test_the_picture_is_copied(editor: EditorPage, context) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    editor.open()
+    editor.click("Save")
+    editor.click("Copy the picture")
+    editor.page.get_by_text("Copied.").wait_for()
+    size = editor.page.evaluate(
+        """async () => {
+          const [item] = await navigator.clipboard.read();
+          const { width, height } = await createImageBitmap(await item.getType("image/png"));
+          return [width, height];
+        }"""
+    )
+    assert size == [451, 300]
+
+
+def test_escape_closes_a_menu_and_leaves_the_result(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    editor.click("Save")
+    editor.press("Escape")
+    assert not editor.page.locator("#save-menu").is_visible()
+    assert editor.state["proposal"] is not None
+
+
+def test_settings_of_a_saved_edit_are_not_those_of_the_next_photo(editor: EditorPage, tmp_path) -> None:
+    saved = tmp_path / "edit.json"
+    saved.write_text(EditRequest((Drag(NOSE, ASIDE),), num_images=2, seed=7).to_json())
+    editor.page.locator("#file").set_input_files([EXAMPLES / "chelsea.jpg", saved])
+    editor.wait("edit")
+    editor.click("Settings")
+    editor.page.get_by_role("spinbutton", name="Steps").fill("2")
+    editor.press("Escape")
+    options = editor.page.evaluate("lightningdrag.editor.settings")
+    assert (options["num_images"], options["seed"], options["steps"]) == (2, 7, 2)
+    editor.open("coffee.jpg")
+    editor.until("document.title.startsWith('coffee.jpg')")
+    options = editor.page.evaluate("lightningdrag.editor.settings")
+    assert (options["num_images"], options["seed"], options["steps"]) == (1, None, 2)
 
 
 def test_a_saved_edit_is_opened_again(editor: EditorPage, tmp_path) -> None:

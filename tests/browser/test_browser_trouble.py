@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conftest import TOKEN
 from editor_page import SHOWN, EditorPage
 
 NOSE, ASIDE = (262, 232), (236, 240)
@@ -26,6 +27,40 @@ def test_the_server_is_killed_in_the_middle_and_nothing_is_lost(editor: EditorPa
     assert len(editor.state["proposal"]["candidates"]) == 16
 
 
+FILL_THE_QUEUE = """async () => {
+  const { client } = lightningdrag;
+  const photo = await client.blob("/api/v1/examples/astronaut");
+  const { id } = await client.json("/api/v1/sessions", { method: "POST", body: photo });
+  for (let k = 0; k < 2; k++) {
+    const form = new FormData();
+    const drags = [{ handle: [200, 100], target: [240, 100] }];
+    const options = { num_images: 16 };
+    form.set("request", JSON.stringify({ schema: "lightningdrag.edit", version: 1, drags, options }));
+    const job = await client.json(`/api/v1/sessions/${id}/jobs`, { method: "POST", body: form });
+    while (k === 0 && (await client.json(`/api/v1/sessions/${id}/jobs/${job.id}`)).state === "queued");
+  }
+  return () => client.fetch(`/api/v1/sessions/${id}`, { method: "DELETE" });
+}"""
+
+
+def test_a_token_is_asked_for_and_a_full_queue_waited_for(context, small_server) -> None:
+    editor = EditorPage(context.new_page(), small_server.address)
+    note = editor.page.locator("#token-note")
+    for token in ("wrong token", TOKEN):
+        editor.page.get_by_label("Token", exact=True).fill(token)
+        editor.page.get_by_label("Token", exact=True).press("Enter")
+        editor.until(f"document.querySelector('#token').open === {'false' if token == TOKEN else 'true'}")
+        assert "not the server's" in note.text_content()
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    make_room = editor.page.evaluate_handle(FILL_THE_QUEUE)
+    editor.click("Run")
+    editor.page.get_by_text("The server is busy").wait_for()
+    editor.screenshot("busy")
+    make_room.evaluate("remove => remove()")
+    editor.wait("result")
+
+
 def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
     editor.open()
     editor.pull(NOSE, ASIDE)
@@ -44,6 +79,11 @@ def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
     assert sorted(work["name"] for work in editor.page.evaluate(kept)) == ["chelsea.jpg", "coffee.jpg"]
     editor.press("Control+z")
     assert len(editor.drags) == 1
+    own = editor.page.evaluate("lightningdrag.editor.work.id")
+    other.page.evaluate("lightningdrag.editor.close()")
+    other.page.get_by_role("button", name="chelsea.jpg", exact=True).click()
+    other.wait("result")
+    assert other.page.evaluate("lightningdrag.editor.work.id") != own  # a copy, while the first tab has it
 
 
 def test_cancelling_goes_back_to_the_drags(editor: EditorPage) -> None:

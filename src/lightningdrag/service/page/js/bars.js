@@ -3,6 +3,7 @@
 import * as bitmaps from "./bitmaps.js";
 import { COMMANDS } from "./commands.js";
 import { $, element, picture } from "./dom.js";
+import { boundingBox } from "./mask.js";
 
 const THUMB = 128;
 const TOUCH = matchMedia("(pointer: coarse)");
@@ -80,7 +81,8 @@ function showProgress({ label, share }) {
 
 /** Candidates and rounds as small pictures. */
 class Thumbs {
-  #made = new WeakMap(); // Blob -> Promise of a small Blob
+  #wholes = new WeakMap(); // Blob -> Promise of a small Blob
+  #parts = new WeakMap(); // the same of what the mask holds, where candidates differ
 
   constructor(app) {
     this.editor = app.editor;
@@ -91,7 +93,8 @@ class Thumbs {
     const { work, mode } = this.editor;
     const { proposal } = work.state;
     const several = mode === "result" && proposal.candidates.length > 1;
-    this.#fill($("#candidates"), several ? proposal.candidates : [], (key, at) => ({
+    const part = (key) => this.#small(key, this.#parts, () => partOf(this.editor.plan.mask));
+    this.#fill($("#candidates"), several ? proposal.candidates : [], part, (key, at) => ({
       role: "radio",
       "aria-checked": at === proposal.chosen,
       "aria-label": `Candidate ${at + 1}`,
@@ -101,7 +104,8 @@ class Thumbs {
     }));
     const { rounds } = work;
     const now = rounds.findIndex(({ photo }) => photo === work.state.photo);
-    this.#fill($("#rounds"), rounds.length > 1 ? rounds.map(({ photo }) => photo) : [], (key, at) => ({
+    const whole = (key) => this.#small(key, this.#wholes);
+    this.#fill($("#rounds"), rounds.length > 1 ? rounds.map(({ photo }) => photo) : [], whole, (key, at) => ({
       "aria-current": at === now,
       "aria-label": at ? `Round ${at}` : "The photo as opened",
       title: at ? `Round ${at}` : "The photo as opened",
@@ -110,14 +114,14 @@ class Thumbs {
     }));
   }
 
-  #fill(place, keys, properties) {
+  #fill(place, keys, small, properties) {
     const name = keys.join();
     if (place.dataset.keys !== name) {
       place.dataset.keys = name;
       place.replaceChildren(
         ...keys.map((key) => {
           const button = element("button", { type: "button", className: "thumb" });
-          this.#small(key).then((blob) => button.append(picture(blob, { alt: "" })), () => {});
+          small(key).then((blob) => button.append(picture(blob, { alt: "" })), () => {});
           return place.tagName === "OL" ? element("li", {}, button) : button;
         }),
       );
@@ -130,12 +134,19 @@ class Thumbs {
     });
   }
 
-  #small(key) {
+  #small(key, made, part) {
     const blob = this.editor.work.photos.get(key);
-    if (!this.#made.has(blob)) {
+    if (!made.has(blob)) {
       const read = bitmaps.stored(key) ? Promise.resolve(bitmaps.stored(key)) : this.files.read(blob, key);
-      this.#made.set(blob, read.then((bitmap) => bitmaps.thumbnail(bitmap, THUMB)));
+      const shares = part?.();
+      made.set(blob, read.then((bitmap) => bitmaps.thumbnail(bitmap, THUMB, shares)));
     }
-    return this.#made.get(blob);
+    return made.get(blob);
   }
+}
+
+/** What a mask holds, as shares of the photo. */
+function partOf(mask) {
+  const [x0, y0, x1, y1] = boundingBox(mask);
+  return [x0 / mask.width, y0 / mask.height, x1 / mask.width, y1 / mask.height];
 }

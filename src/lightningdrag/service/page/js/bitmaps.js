@@ -36,14 +36,20 @@ export function stored(key) {
   return bitmap;
 }
 
-/** A small WebP of a photo. @returns {Promise<Blob>} */
-export async function thumbnail(bitmap, side) {
-  const share = Math.min(1, side / Math.min(bitmap.width, bitmap.height));
+/**
+ * A small WebP of a photo, or of a part of it.
+ * @param {number[]} part x0, y0, x1, y1 as shares of the photo's width and height
+ * @returns {Promise<Blob>}
+ */
+export async function thumbnail(bitmap, side, [x0, y0, x1, y1] = [0, 0, 1, 1]) {
+  const width = (x1 - x0) * bitmap.width;
+  const height = (y1 - y0) * bitmap.height;
+  const share = Math.min(1, side / Math.min(width, height));
   const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * share));
-  canvas.height = Math.max(1, Math.round(bitmap.height * share));
+  canvas.width = Math.max(1, Math.round(width * share));
+  canvas.height = Math.max(1, Math.round(height * share));
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, x0 * bitmap.width, y0 * bitmap.height, width, height, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/webp", 0.85));
 }

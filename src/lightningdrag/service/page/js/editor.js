@@ -130,6 +130,7 @@ export class Editor extends EventTarget {
   }
 
   remove(index) {
+    this.cancel();
     this.work.change({ drags: this.state.drags.filter((_, at) => at !== index) });
     this.selected = null;
     this.changed();

@@ -1,7 +1,7 @@
 // Photos and saved edits in: by button, drop, paste, example, or as they were left.
 
 import * as bitmaps from "./bitmaps.js";
-import { readRequest } from "./settings.js";
+import { loadSettings, readRequest } from "./settings.js";
 import { randomId, Work } from "./work.js";
 
 const LARGEST_VIEW = 4096;
@@ -70,7 +70,7 @@ export class Files {
     const work = Work.open(blob, name, size, request, key);
     if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
     this.editor.start(work);
-    this.#use(request);
+    this.editor.set({ settings: { ...loadSettings(), ...request?.options } });
     return work;
   }
 
@@ -102,13 +102,8 @@ export class Files {
     const outside = points.find(([x, y]) => x > width || y > height);
     if (outside) throw new Error(`This edit is for a larger photo: it has a point at ${outside.map(Math.round)}.`);
     editor.work.change({ drags: request.drags, mask: request.mask });
-    this.#use(request);
+    editor.set({ settings: { ...editor.settings, ...request.options } });
     editor.changed();
-  }
-
-  #use(request) {
-    if (!request) return;
-    this.editor.set({ settings: { ...this.editor.settings, ...request.options } });
   }
 }
 

@@ -25,21 +25,30 @@ export async function keepWork(editor, toasts) {
     if (detail === "look") return;
     if (editor.work) sessionStorage.setItem(TAB, editor.work.id);
     else sessionStorage.removeItem(TAB);
+    if (detail === "opened") hold(editor.work?.id);
     clearTimeout(timer);
     timer = setTimeout(write, PAUSE);
   });
   document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && write());
   const left = sessionStorage.getItem(TAB);
-  if (left) await editor.restore(left, await isFree(left)).catch(() => {});
+  if (left) await editor.restore(left, await hold(left)).catch(() => {});
 }
 
-/** Is no other tab on this work? A duplicated tab begins a copy of its own. */
-function isFree(id) {
-  if (!navigator.locks) return true;
+let held = { id: undefined, release: () => {} };
+
+/**
+ * Make a work this tab's own, in the place of the one before.
+ * @returns {Promise<boolean>} false if another tab is on it; this one may begin a copy
+ */
+export async function hold(id) {
+  if (held.id === id) return true;
+  held.release();
+  held = { id: undefined, release: () => {} };
+  if (!id || !navigator.locks) return true;
   return new Promise((resolve) => {
     navigator.locks.request(`work-${id}`, { ifAvailable: true }, (lock) => {
       resolve(lock !== null);
-      return lock ? new Promise(() => {}) : null; // held until the tab closes
+      return lock && new Promise((release) => (held = { id, release })); // until the tab closes or goes on to another
     });
   });
 }

@@ -14,6 +14,7 @@ export function listenToKeys(canvas, app, say) {
   document.addEventListener("keydown", (event) => {
     canvas.classList.remove("pointed");
     if (event.defaultPrevented || isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    if (event.key === "Escape" && document.querySelector(":popover-open")) return; // the browser closes it
     const onCanvas = event.target === canvas;
     if (event.key === " " && (onCanvas || event.target === document.body)) {
       event.preventDefault();

@@ -44,7 +44,10 @@ listenToKeys(canvas, app, (text) => ($("#said").textContent = text));
 editor.addEventListener("change", ({ detail }) => {
   if (detail !== "opened") return;
   if (editor.work) canvas.focus({ preventScroll: true });
-  else showRecent(app);
+  else {
+    showRecent(app);
+    $("#start .primary").focus({ preventScroll: true });
+  }
 });
 window.lightningdrag = app; // for the browser tests and the curious
 
@@ -57,7 +60,7 @@ showExamples(app).catch(() => {}); // the page works without
 function freeRoom() {
   const narrow = innerWidth <= 720;
   return narrow
-    ? { left: 8, top: 68, right: innerWidth - 8, bottom: innerHeight - 136 }
+    ? { left: 8, top: 124, right: innerWidth - 8, bottom: innerHeight - 136 }
     : { left: 76, top: 76, right: innerWidth - 76, bottom: innerHeight - 84 };
 }
 

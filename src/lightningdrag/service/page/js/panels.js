@@ -2,7 +2,7 @@
 
 import { COMMANDS } from "./commands.js";
 import { $, element } from "./dom.js";
-import { DEFAULTS, saveSettings } from "./settings.js";
+import { DEFAULTS, loadSettings, saveSettings } from "./settings.js";
 
 const THEME = "lightningdrag.theme";
 
@@ -11,7 +11,7 @@ export class Panels {
     this.editor = editor;
     this.form = $("#settings");
     fillHelp($("#keys"));
-    this.form.addEventListener("input", () => this.#read());
+    this.form.addEventListener("input", ({ target }) => this.#read(target));
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("reset", (event) => {
       event.preventDefault();
@@ -37,16 +37,15 @@ export class Panels {
     this.#write();
   }
 
-  #read() {
-    const { elements } = this.form;
-    const settings = { ...this.editor.settings, model: elements.model.value };
-    for (const name of Object.keys(DEFAULTS)) {
-      const input = elements[name];
-      if (input.type !== "number" || !input.validity.valid) continue;
-      settings[name] = input.value === "" ? null : Number(input.value);
-    }
-    saveSettings(settings);
-    this.editor.set({ settings });
+  #read({ name, type, value, validity }) {
+    if (!(name in DEFAULTS) || !validity.valid) return;
+    this.#choose({ [name]: type !== "number" ? value : value === "" ? null : Number(value) });
+  }
+
+  /** What the person chose is kept for other photos; what came with a saved edit is not. */
+  #choose(chosen) {
+    saveSettings({ ...loadSettings(), ...chosen });
+    this.editor.set({ settings: { ...this.editor.settings, ...chosen } });
   }
 
   #write() {
@@ -64,9 +63,7 @@ export class Panels {
   }
 
   #lockSeed() {
-    const settings = { ...this.editor.settings, seed: this.editor.state.proposal.request.options.seed };
-    saveSettings(settings);
-    this.editor.set({ settings });
+    this.#choose({ seed: this.editor.state.proposal.request.options.seed });
   }
 }
 

@@ -1,6 +1,7 @@
 // The start page: what was left open, and examples.
 
 import { $, element, icon, picture } from "./dom.js";
+import { hold } from "./keeping.js";
 import * as storage from "./storage.js";
 
 export async function showRecent({ editor }) {
@@ -11,7 +12,7 @@ export async function showRecent({ editor }) {
       const open = element("button", { type: "button", className: "card" });
       if (thumbnail) open.append(picture(thumbnail, { alt: "" }));
       open.append(name);
-      open.addEventListener("click", () => editor.restore(id));
+      open.addEventListener("click", async () => editor.restore(id, await hold(id)));
       const forget = element("button", { type: "button", className: "forget", "aria-label": `Forget ${name}` }, icon("close"));
       forget.addEventListener("click", async () => {
         await storage.forget(id);

@@ -1,7 +1,6 @@
 // Work kept in the browser (IndexedDB), so that a reload or a dead server loses nothing.
 
 const KEPT = 8;
-const written = new Set(); // keys of photos that are kept already
 
 const database = new Promise((resolve, reject) => {
   const request = indexedDB.open("lightningdrag", 1);
@@ -25,12 +24,12 @@ async function run(stores, mode, action) {
 
 /** Keep a work; photos that are kept already are not written again. @param {import("./work.js").Work} work */
 export async function keep(work, thumbnail) {
-  const fresh = [...work.photos].filter(([key]) => !written.has(key));
+  const known = await run(["works"], "readonly", (works) => works.get(work.id));
+  const fresh = [...work.photos].filter(([key]) => !known?.keys.includes(key));
   await run(["works", "photos"], "readwrite", (works, photos) => {
     for (const [key, blob] of fresh) photos.put(blob, `${work.id}/${key}`);
     works.put({ ...work.record(), thumbnail });
   });
-  for (const [key] of fresh) written.add(key);
   await forgetOldest();
 }
 
