@@ -69,12 +69,14 @@ def rows(network: nn.Module, calls: dict[str, Call]) -> Iterator[str]:
 def main() -> None:
     makers = {"vae": vae_calls, "denoiser": denoiser_calls}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=list(makers), choices=list(makers))
+    parser.add_argument("networks", nargs="*", metavar="vae|denoiser", help="default: both")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    if unknown := set(args.networks) - set(makers):
+        parser.error(f"no network {min(unknown)!r}; there are {', '.join(makers)}")
     torch.set_num_threads(args.threads)
     print("| | as loaded | memory kept | channels last | both |\n|---|---|---|---|---|")
-    for name in args.networks:
+    for name in args.networks or makers:
         for row in rows(*makers[name]()):
             print(row, flush=True)
 

@@ -124,6 +124,37 @@ def test_a_pickle_cannot_run_anything(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not Path("ran").exists()
 
 
+class Forged:
+    """An array of objects whose pointers the file chooses: reading one would be reading any memory."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (np.ndarray, ((1,), *self.arguments))
+
+
+def test_a_pickle_cannot_forge_an_array(tmp_path: Path) -> None:
+    objects = np.array([None], object)
+    for forged in (Forged(np.dtype(object), bytearray(8)), Forged("O", bytearray(8)), objects, objects[0:0]):
+        (tmp_path / "bad.pkl").write_bytes(pickle.dumps(forged))
+        with pytest.raises(ValueError, match="refused"):
+            load_plain(tmp_path / "bad.pkl")
+    short = pickle.dumps(np.zeros(64, np.uint8), 2).replace(b"K@\x85", b"K\x7f\x85")
+    (tmp_path / "bad.pkl").write_bytes(short)
+    with pytest.raises(ValueError, match=r"64 bytes are no array of shape \(127,\)"):
+        load_plain(tmp_path / "bad.pkl")
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(6, dtype=">i4").reshape(2, 3), np.asfortranarray(np.eye(3)), np.ones((2, 2), bool)]
+)
+def test_arrays_come_back_in_any_byte_order_and_layout(array: np.ndarray, tmp_path: Path) -> None:
+    for protocol in (0, 2, 5):
+        (tmp_path / "x.pkl").write_bytes(pickle.dumps([array], protocol))
+        assert load_plain(tmp_path / "x.pkl")[0].tolist() == array.tolist()
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_data_comes_back_from_every_protocol(protocol: int, tmp_path: Path) -> None:
     data = {**meta([(1, 2), (3, 4)]), "x": np.float32(0.5), "old": [1, 2.5, None, b"bytes"]}
@@ -149,6 +180,19 @@ def test_a_mask_of_another_size_and_odd_points_are_named(tmp_path: Path) -> None
         FolderBenchmark("dragbench", tmp_path, limit=1)[0]
     path.write_bytes(pickle.dumps(meta([(1, 2), (3, 4), (5, 6)])))
     with pytest.raises(ValueError, match="no pairs"):
+        FolderBenchmark("dragbench", tmp_path, limit=1)[0]
+    path.write_bytes(pickle.dumps({**meta([]), "points": 3}))
+    with pytest.raises(ValueError, match=r"meta_data\.pkl holds no prompt, points and mask"):
+        FolderBenchmark("dragbench", tmp_path, limit=1)[0]
+    path.write_bytes(pickle.dumps({**meta([]), "points": [{}, {}]}))
+    with pytest.raises(ValueError, match="no numbers"):
+        FolderBenchmark("dragbench", tmp_path, limit=1)[0]
+
+
+def test_an_image_that_is_far_too_large_is_one_error(tmp_path: Path) -> None:
+    write_sample(tmp_path / "a" / "b")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "a" / "b" / "original_image.png")
+    with pytest.raises(ValueError, match="too large|at most"):
         FolderBenchmark("dragbench", tmp_path, limit=1)[0]
 
 

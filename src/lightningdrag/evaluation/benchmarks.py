@@ -49,9 +49,7 @@ class Layout:
 def _read_dragbench(folder: Path, category: str) -> Case:
     meta = _read_meta(folder / "meta_data.pkl")
     handles, targets = _split(meta["points"], folder)
-    return _case(
-        folder, "original_image.png", np.asarray(meta["mask"]), handles, targets, category, meta["prompt"]
-    )
+    return _case(folder, "original_image.png", meta["mask"], handles, targets, category, meta["prompt"])
 
 
 def _read_regions(folder: Path, category: str) -> Case:
@@ -62,7 +60,7 @@ def _read_regions(folder: Path, category: str) -> Case:
     return _case(
         folder,
         "original_image.png",
-        np.asarray(region["mask"]),
+        region["mask"],
         handles[kept],
         targets[kept],
         category,
@@ -186,14 +184,18 @@ class FolderBenchmark:
 def _read_meta(path: Path) -> dict[str, Any]:
     """``meta_data.pkl``: prompt, points [handle, target, handle, target, ...], mask ``(H, W)``."""
     meta = load_plain(path)
-    if not isinstance(meta, dict) or not {"prompt", "points", "mask"} <= meta.keys():
+    kinds = {"prompt": str, "points": (list, tuple, np.ndarray), "mask": np.ndarray}
+    if not isinstance(meta, dict) or not all(isinstance(meta.get(k), kind) for k, kind in kinds.items()):
         raise ValueError(f"{path} holds no prompt, points and mask")
     return meta
 
 
 def _split(points: Any, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """[h, t, h, t, ...] as handles and targets, ``(N, 2)`` float32 each."""
-    array = np.asarray(points, np.float32)
+    try:
+        array = np.asarray(points, np.float32)
+    except TypeError as error:
+        raise ValueError(f"{folder}: points are no numbers: {error}") from error
     if array.ndim != 2 or array.shape[1] != 2 or not len(array) or len(array) % 2:
         raise ValueError(f"{folder}: points of shape {array.shape} are no pairs of (x, y)")
     if not np.isfinite(array).all():
@@ -222,7 +224,7 @@ def _case(
         handles=handles,
         targets=targets,
         category=category,
-        prompt=str(prompt),
+        prompt=prompt,
         probes=probes,
     )
 
@@ -234,11 +236,16 @@ def _open_image(path: Path) -> Image.Image:
         OSError: it is missing, damaged, or no image.
         ValueError: it is too large.
     """
-    with Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{path} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are read")
-        image.load()
-        return image
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f"{path} has {image.width}x{image.height} pixels; at most {MAX_PIXELS} are read"
+                )
+            image.load()
+            return image
+    except (SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG's
+        raise ValueError(f"{path} is too large or damaged: {error}") from error
 
 
 def read_result(folder: Path, paths: list[Path], size: tuple[int, int]) -> np.ndarray:
