@@ -21,6 +21,8 @@ log = logging.getLogger("lightningdrag.service")
 OPEN_PATHS = ("/healthz", "/readyz")
 GUARDED_PATHS = ("/api/", "/metrics", "/openapi.json")
 """What wants a token; the rest is the page, the same for everyone."""
+METHODS = ("GET", "HEAD", "POST", "DELETE")
+"""Of the API and the page; clients may write anything, which would be a figure each."""
 BODY_PAUSE = 30.0
 """Seconds without a byte after which an upload is given up."""
 ADDRESSES = 10_000
@@ -98,9 +100,10 @@ class Guard:
             await problem.response()(scope, receive, send_with_headers)
         finally:
             route = getattr(scope.get("route"), "path", "page" if status < 400 else "none")
-            self._metrics.requests.labels(scope["method"], route, status).inc()
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.requests.labels(method, route, status).inc()
             # The route, not the path: a session's address is its key.
-            log.info("%s %s %d %.3f s", scope["method"], route, status, time.perf_counter() - started)
+            log.info("%s %s %d %.3f s", method, route, status, time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

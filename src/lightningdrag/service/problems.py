@@ -71,7 +71,9 @@ class Problem(HTTPException):
 
 
 def storage_problem(error: OSError) -> Problem:
-    """What a failed write means; anything but a full disk is an internal error."""
+    """What a failed read or write means."""
+    if isinstance(error, FileNotFoundError):
+        return Problem("session-gone", "this session has just been removed")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Problem("storage", "the server's disk is full; try again later")
     return Problem("internal", "the server cannot use its temporary folder")

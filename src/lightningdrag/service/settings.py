@@ -25,6 +25,7 @@ class Settings:
         session_rounds: accepted results of a session.
         ttl: seconds after which an unused session is forgotten.
         store_bytes: of all sessions together; beyond, those unused longest are forgotten.
+        sessions: kept at most, however small; beyond, again, those unused longest are forgotten.
         rate, burst: requests a second from one address, over time and at once.
         abandon_after: seconds after which a job that nobody listens to any more is cancelled.
         job_timeout: seconds between two signs of life of a worker; then it is replaced.
@@ -44,6 +45,7 @@ class Settings:
     session_rounds: int = 200
     ttl: float = 3600.0
     store_bytes: int = 4 * 2**30
+    sessions: int = 4096
     rate: float = 20.0
     burst: int = 200
     abandon_after: float = 15.0

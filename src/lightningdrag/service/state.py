@@ -61,8 +61,6 @@ class State:
             raise Problem("photo", str(error)) from None
         except ValueError as error:
             raise Problem("request", str(error)) from None
-        except FileNotFoundError:
-            raise Problem("session-gone", "this session has just been removed") from None
 
     async def upload(self, data: bytes) -> Session:
         """A session of a photo's bytes."""

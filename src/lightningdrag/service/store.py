@@ -100,10 +100,10 @@ class Session:
 
 
 class Store:
-    """All sessions, bounded in bytes and time. Only :meth:`open` may be called from any thread.
+    """All sessions, bounded in bytes, number and time. Only :meth:`open` may be called from any thread.
 
     Args:
-        settings: ``ttl``, ``store_bytes``, ``max_pixels``, ``session_rounds``.
+        settings: ``ttl``, ``store_bytes``, ``sessions``, ``max_pixels``, ``session_rounds``.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -245,12 +245,17 @@ class Store:
 
     def _make_room(self, size: int, keep: Session | None) -> None:
         """Forget idle sessions, those unused longest first, until so many bytes more may be kept."""
+
+        def fits() -> bool:
+            another = len(self._sessions) < self._settings.sessions or keep is not None
+            return another and self.size + size <= self._settings.store_bytes
+
         for session in [each for each in self._sessions.values() if each is not keep and not each.busy]:
-            if self.size + size <= self._settings.store_bytes:
+            if fits():
                 return
             self.remove(session)
             self.evicted += 1
-        if self.size + size > self._settings.store_bytes:
+        if not fits():
             raise Problem("storage", "the server has no room for more photos now; try again later")
 
 
