@@ -64,6 +64,11 @@ def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: 
         ("rank=4", "unknown key 'rank' in a recipe for builtin"),
         ("trackers=[mlflow]", "known: 'tensorboard'"),
         ("a: b=[1", "not YAML"),
+        ("mixture={vidoe: 1}", "did you mean 'video'"),
+        ("mixture={video: most}", "takes a float"),
+        ("mixture={video: -1}", "at least 0"),
+        ("mixture={video: 0}", "no share above 0"),
+        ("licences=[1]", "takes a str"),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, word: str, message: str) -> None:

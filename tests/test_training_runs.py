@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from lightningdrag.commands import build_app
 from lightningdrag.training.checkpoints import list_checkpoints
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import Diverged, micro_batch
@@ -95,6 +97,18 @@ def test_accumulated_gradients_learn_what_whole_batches_do(data: Path, tmp_path:
     small_trainer(recipe, data, tmp_path / "whole").run()
     small_trainer(replace(recipe, micro_batch=1), data, tmp_path / "parts").run()
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-3)
+
+
+def test_a_run_starts_anew_in_a_folder_without_checkpoints_only(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=2)
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 9}\n')  # of a run that was killed early
+    small_trainer(recipe, data, tmp_path).run()
+    assert len(losses(tmp_path)) == 2
+    smoke = Path(__file__).parents[1] / "recipes" / "smoke.yaml"
+    words = ["train", str(smoke), "--data", str(data), "--out", str(tmp_path)]
+    result = CliRunner().invoke(build_app(), [*words, "--resume", "never"])
+    assert result.exit_code == 2
+    assert "holds a run already" in result.output
 
 
 def test_a_batch_must_divide_among_the_processes() -> None:

@@ -48,6 +48,10 @@ def run(recipe: Any, data: str, out: Path, resume: str, threads: int, ray: int) 
     """Train as a recipe says."""
     if resume not in ("auto", "never"):
         raise typer.BadParameter(f"--resume is {resume!r}; it takes 'auto' or 'never'")
+    from lightningdrag.training.checkpoints import list_checkpoints
+
+    if resume == "never" and list_checkpoints(out):  # they would be taken for this run's
+        raise typer.BadParameter(f"{out} holds a run already; give another --out, or --resume auto")
     if ray:
         from lightningdrag.training.ray import train_on_ray
 

@@ -102,7 +102,6 @@ class Trainer:
         self.accelerator.load_state(str(found[-1]))
         if self.average is not None:
             self.average.to(self.accelerator.device)
-        self.log.rewind(self.step)
         return True
 
     def save(self) -> None:
@@ -128,6 +127,7 @@ class Trainer:
         Raises:
             Diverged: what is on disk stays as it was, beside ``diverged.json``, which names the samples.
         """
+        self.log.rewind(self.step)
         self._write_facts()
         dev = []
         if self.recipe.validate_every:

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+PAIRS = ("video", "pose", "synthetic", "identity")
+"""Kinds of pairs that a mixture may have."""
+
 
 class RecipeError(ValueError):
     """A recipe that names an unknown key or gives one a value of the wrong kind or out of its range."""
@@ -94,6 +97,15 @@ class Recipe:
                 raise RecipeError(
                     f"recipe key {name!r} is {getattr(self, name)}; it must be a multiple of {self.multiple}"
                 )
+        for name, share in self.mixture.items():
+            if name not in PAIRS:
+                raise RecipeError(
+                    f"recipe key 'mixture' names {name!r}{_nearest(name, PAIRS)}; known: {', '.join(PAIRS)}"
+                )
+            if not share >= 0:
+                raise RecipeError(f"recipe key 'mixture' gives {name} {share}; it must be at least 0")
+        if not sum(self.mixture.values()) > 0:
+            raise RecipeError("recipe key 'mixture' has no share above 0")
         for name in self.trackers:
             if name not in ("tensorboard", "wandb"):
                 raise RecipeError(f"recipe key 'trackers' names {name!r}; known: 'tensorboard', 'wandb'")
@@ -237,7 +249,12 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
         with suppress(ValueError):  # YAML takes 1e-4, without a point, for text
             return float(value)
     if kind is tuple and isinstance(value, list):
-        return tuple(value)
+        kinds = get_args(hint)
+        if Ellipsis not in kinds and len(value) != len(kinds):
+            raise RecipeError(f"recipe key {key!r} has {len(value)} values; it takes {len(kinds)}")
+        return tuple(_checked(key, each, kinds[0]) for each in value)
+    if kind is dict and isinstance(value, dict):
+        return {name: _checked(key, each, get_args(hint)[1]) for name, each in value.items()}
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise RecipeError(
             f"recipe key {key!r} is {value!r}, a {type(value).__name__}; it takes a {kind.__name__}"
