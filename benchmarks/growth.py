@@ -24,10 +24,10 @@ import torch
 
 from lightningdrag import DragEditor, EditSession
 from lightningdrag.bench.measure import Case, window_of
-from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.scene import edit_request, photo_bytes
 from lightningdrag.checkpoints.hub import load_model
 from lightningdrag.evaluation.provenance import provenance
+from lightningdrag.memory import peak_bytes, reset_peak
 from lightningdrag.models.protocol import DragModel
 from lightningdrag.report import Page, Plot, Section, Table, plots, write_page
 from sd15_operations import denoiser

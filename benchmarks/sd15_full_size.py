@@ -21,9 +21,9 @@ from torch import nn
 
 from lightningdrag import DragEditor
 from lightningdrag.bench.measure import Stopwatch, network_times
-from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.random_sd15 import random_sd15
 from lightningdrag.bench.scene import edit_request, photo_bytes
+from lightningdrag.memory import peak_bytes, reset_peak
 from lightningdrag.models.sd15 import SD15Model
 
 CPU = torch.device("cpu")

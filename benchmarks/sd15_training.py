@@ -22,8 +22,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightningdrag.bench.ceiling import measure_ceiling, synchronize
-from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.random_sd15 import random_sd15
+from lightningdrag.memory import peak_bytes, reset_peak
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.loader import Batch
 from lightningdrag.training.loop import parameter_groups

@@ -14,10 +14,10 @@ from lightningdrag import DragEditor
 from lightningdrag.bench import compare
 from lightningdrag.bench.ceiling import Ceiling, measure_ceiling
 from lightningdrag.bench.measure import Case, measure
-from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.scene import edit_request, photo_bytes
 from lightningdrag.checkpoints.hub import load_model
 from lightningdrag.commands import build_app
+from lightningdrag.memory import peak_bytes, reset_peak
 from lightningdrag.models.protocol import DragModel
 from lightningdrag.models.sd15 import SD15Model
 from sd15_tiny import load_pipeline

@@ -6,7 +6,6 @@ import multiprocessing
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data_runs import RECIPE, contents, plan, run, write_films
+from killing import kill_first_worker
 from lightningdrag.commands import build_app
 from lightningdrag.data import open_shards
 from lightningdrag.data.preparation import prepare
@@ -143,6 +143,6 @@ def test_finished_shards_can_be_read_before_the_end(films: Path, tmp_path: Path)
 def test_a_worker_that_is_killed_ends_the_run_with_one_line(films: Path, tmp_path: Path) -> None:
     running = prepare(plan(films), str(tmp_path / "out"), RECIPE, workers=2)
     next(running)
-    threading.Timer(0.1, lambda: multiprocessing.active_children()[0].kill()).start()
+    kill_first_worker()
     with pytest.raises(ChildProcessError, match="--resume"):
         list(running)

@@ -192,7 +192,7 @@ def test_a_mask_of_another_size_and_odd_points_are_named(tmp_path: Path) -> None
 def test_an_image_that_is_far_too_large_is_one_error(tmp_path: Path) -> None:
     write_sample(tmp_path / "a" / "b")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "a" / "b" / "original_image.png")
-    with pytest.raises(ValueError, match="too large|at most"):
+    with pytest.raises(ValueError, match="too large"):
         FolderBenchmark("dragbench", tmp_path, limit=1)[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from evaluation_scenes import DRAGS, JitteredWarp, prepared
+from killing import kill_first_worker
 from lightningdrag.commands import build_app
 from lightningdrag.commands.evaluate import model_rows
 from lightningdrag.evaluation.baselines import BASELINES
-from lightningdrag.evaluation.case import TRUTH
+from lightningdrag.evaluation.case import TRUTH, Problem
 from lightningdrag.evaluation.evaluate import evaluate
 from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.pairs import PairSet
-from lightningdrag.evaluation.run import PROGRESS, Progress, run
+from lightningdrag.evaluation.report import to_json
+from lightningdrag.evaluation.run import PROGRESS, Outcome, Progress, run, run_in_processes
 from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
 
 
@@ -141,14 +144,19 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None
     assert report["scores"][1]["scores"]["jittered"] == json.loads(before)
     assert not (tmp_path / PROGRESS).exists()
 
+    failed = Progress(shop, tmp_path)
+    failed.add(Outcome(0, None, [Problem("00000", "", "no such file")]))
+    assert Progress(shop, tmp_path).done == {}, "what had a problem is tried again"
+
     other = Workshop(Job("pairs", str(folder), limit=3, seed=1))
     Progress(shop, tmp_path).add(next(run(shop, [0])))
     assert Progress(other, tmp_path).done == {}, "another job does not take it up"
 
 
-def test_processes_score_as_one_does(folder: Path, tmp_path: Path) -> None:
+def test_processes_score_as_one_does_and_none_is_left(folder: Path, tmp_path: Path) -> None:
     job = Job("pairs", str(folder), limit=2)
     one, two = (evaluate(job, tmp_path / str(n), workers=n) for n in (1, 2))
+    assert not multiprocessing.active_children()
 
     def figures(report: dict[str, Any]) -> list[dict[str, float]]:
         timed = {"seconds", "megabytes"}
@@ -161,17 +169,26 @@ def test_processes_score_as_one_does(folder: Path, tmp_path: Path) -> None:
     assert figures(one) == figures(two)
 
 
+def test_a_worker_that_is_killed_ends_the_run_with_one_line(folder: Path, tmp_path: Path) -> None:
+    shop = Workshop(Job("pairs", str(folder), limit=1))
+    running = run_in_processes(shop, [0], tmp_path, workers=1)
+    kill_first_worker()
+    with pytest.raises(ChildProcessError, match="run the same command again"):
+        next(running)
+
+
 # Results of any method -------------------------------------------------------------------------
 
 
 def test_results_from_a_folder_score_as_the_method_that_made_them(folder: Path, tmp_path: Path) -> None:
-    pairs = PairSet(folder)
+    pairs = PairSet(folder, limit=2)
     (tmp_path / "peer").mkdir()
     for index in range(len(pairs)):
         case = pairs[index]
         result = BASELINES["moving least squares"](case.source, case.handles, case.targets, case.mask, 0)
         Image.fromarray(result).save(tmp_path / "peer" / f"{index:05d}.png")
-    result = invoke("--data", folder, "--out", tmp_path / "out", "--results", tmp_path / "peer")
+    arguments = ("--data", folder, "--out", tmp_path / "out", "--limit", 2)
+    result = invoke(*arguments, "--results", tmp_path / "peer")
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "out" / "report.json").read_text())["table"]["average"]
     assert list(rows) == [*BASELINES, "peer", TRUTH]
@@ -182,11 +199,10 @@ def test_results_from_a_folder_score_as_the_method_that_made_them(folder: Path, 
 def test_half_finished_results_are_listed_and_the_rest_is_scored(folder: Path, tmp_path: Path) -> None:
     pairs = PairSet(folder)
     (tmp_path / "peer").mkdir()
-    for index in range(len(DRAGS) - 1):
-        Image.fromarray(pairs[index].source).save(tmp_path / "peer" / f"{index:05d}.png")
+    Image.fromarray(pairs[0].source).save(tmp_path / "peer" / "00000.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "peer" / "00001.png")
     (tmp_path / "peer" / "00002.png").write_bytes(b"no image")
-    arguments = ("--data", folder, "--out", tmp_path / "out", "--results", tmp_path / "peer")
+    arguments = ("--data", folder, "--out", tmp_path / "out", "--limit", 4, "--results", tmp_path / "peer")
 
     result = invoke(*arguments)
     assert result.exit_code == 1
@@ -194,12 +210,12 @@ def test_half_finished_results_are_listed_and_the_rest_is_scored(folder: Path, t
     assert [(p["case"], p["method"]) for p in report["problems"]] == [
         ("00001", "peer"),
         ("00002", "peer"),
-        ("00005", "peer"),
+        ("00003", "peer"),
     ]
     assert "is 8x8, the source 128x96" in report["problems"][0]["problem"]
-    assert report["table"]["average"]["peer"]["cases"] == 3
-    assert "3 of 6" in result.stdout
-    assert invoke(*arguments, "--allow-missing").exit_code == 0
+    assert report["table"]["average"]["peer"]["cases"] == 1
+    assert "1 of 4" in result.stdout
+    assert invoke(*arguments, "--limit", 2, "--allow-missing").exit_code == 0
 
 
 def test_a_method_that_fails_or_returns_another_size_is_listed(folder: Path, tmp_path: Path) -> None:
@@ -222,11 +238,18 @@ def test_a_method_that_fails_or_returns_another_size_is_listed(folder: Path, tmp
 
 
 def test_compare_tells_a_change_from_noise(folder: Path, tmp_path: Path) -> None:
-    job = Job("pairs", str(folder))
-    paths = []
-    for name, method in (("old", BASELINES["identity"]), ("new", BASELINES["reference warp"])):
-        evaluate(job, tmp_path / name, peers={f"{name} model": method})
-        paths.append(tmp_path / name / "report.json")
+    models = {"old model": BASELINES["identity"], "new model": BASELINES["reference warp"]}
+    report = evaluate(Job("pairs", str(folder)), tmp_path, peers=models)
+    paths = [tmp_path / f"{name}.json" for name in models]
+    for path in paths:  # two reports, a model in each
+        scores = [
+            {
+                **s,
+                "scores": {row: v for row, v in s["scores"].items() if row not in models or row == path.stem},
+            }
+            for s in report["scores"]
+        ]
+        path.write_text(to_json({**report, "scores": scores}))
     result = invoke("compare", *paths)
     assert result.exit_code == 0, result.output
     assert "old model -> new model, 6 cases" in result.stdout

@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from lightningdrag.bench.ceiling import synchronize
-from lightningdrag.bench.memory import peak_bytes, reset_peak
 from lightningdrag.bench.scene import edit_request, photo_bytes
 from lightningdrag.editor import DragEditor
+from lightningdrag.memory import peak_bytes, reset_peak
 from lightningdrag.models.protocol import DragModel
 
 OPEN, REST = "open photo", "mask, window, composite"

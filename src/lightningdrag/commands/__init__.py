@@ -62,7 +62,7 @@ class Verbs(TyperGroup):
                 raise
             report_error(f"this needs {error.name}: pip install 'lightningdrag[{extra}]'")
             raise typer.Exit(1) from None
-        except FetchError as error:
+        except (FetchError, ChildProcessError) as error:
             report_error(str(error))
             raise typer.Exit(1) from None
         except OSError as error:

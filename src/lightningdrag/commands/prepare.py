@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightningdrag.commands.console import report_error
-
 if TYPE_CHECKING:
     from lightningdrag.data.outcome import Skipped
     from lightningdrag.data.recipe import DataRecipe
@@ -65,14 +63,10 @@ def prepare(
         amounts = replace(amounts, limited=limited)
     recipe = replace(recipe, seed=recipe.seed if seed is None else seed, amounts=amounts)
     units, skipped = _plan(videos, manifest, holdout, photos, pairs, recipe)
-    try:
-        with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
-            bar = progress.add_task("preparing", total=len(units))
-            for done, result in run(units, out, recipe, skipped, engine.value, workers, resume):
-                progress.update(bar, completed=done, description=f"{result.pairs} pairs")
-    except ChildProcessError as error:
-        report_error(str(error))
-        raise typer.Exit(1) from None
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
+        bar = progress.add_task("preparing", total=len(units))
+        for done, result in run(units, out, recipe, skipped, engine.value, workers, resume):
+            progress.update(bar, completed=done, description=f"{result.pairs} pairs")
     typer.echo(f"{result.pairs} pairs in {out}; look at report.html there")
     if result.skipped:
         typer.echo(f"{len(result.skipped)} inputs skipped, all or in part; the report says why", err=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +13,7 @@ from typing import Any
 import cv2
 
 from lightningdrag.data.tasks import Unit
+from lightningdrag.processes import KILLED, end_with_parent
 
 Record = dict[str, Any]
 Make = Callable[[Unit], Record]
@@ -58,24 +58,14 @@ def _in_processes(units: list[Unit], make: Make, workers: int) -> Iterator[Recor
         for done in as_completed([pool.submit(make, unit) for unit in units]):
             yield done.result()
     except BrokenProcessPool as error:
-        raise ChildProcessError(
-            "a worker process was killed (out of memory?); what is finished is kept: run again with --resume"
-        ) from error
+        raise ChildProcessError(f"{KILLED}run again with --resume") from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin_worker() -> None:
-    """One thread a process; and the process ends with the one that started it, however that ended."""
     cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 def _on_ray(units: list[Unit], make: Make, workers: int) -> Iterator[Record]:

@@ -184,7 +184,7 @@ class FolderBenchmark:
 def _read_meta(path: Path) -> dict[str, Any]:
     """``meta_data.pkl``: prompt, points [handle, target, handle, target, ...], mask ``(H, W)``."""
     meta = load_plain(path)
-    kinds = {"prompt": str, "points": (list, tuple, np.ndarray), "mask": np.ndarray}
+    kinds: dict[str, Any] = {"prompt": str, "points": (list, tuple, np.ndarray), "mask": np.ndarray}
     if not isinstance(meta, dict) or not all(isinstance(meta.get(k), kind) for k, kind in kinds.items()):
         raise ValueError(f"{path} holds no prompt, points and mask")
     return meta

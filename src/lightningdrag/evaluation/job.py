@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lightningdrag.checkpoints.builtin import WEIGHTS
+from lightningdrag.data.shards import INDEX
 from lightningdrag.evaluation.baselines import BASELINES, EditMethod, EditorMethod
 from lightningdrag.evaluation.benchmarks import FolderBenchmark, read_result
 from lightningdrag.evaluation.case import Benchmark, Case
@@ -45,9 +46,10 @@ class Job:
     seed: int = 0
 
     def stamp(self) -> str:
-        """Changes when the model's files do; a hub id is taken to stay what it is."""
-        folder = Path(self.model or "")
-        files = sorted(folder.rglob("*")) if self.model and folder.is_dir() else [WEIGHTS]
+        """Changes when the files of the model, the pairs or the results do; a hub id is taken as it is."""
+        folders = [Path(place) for place in (self.model, *self.results) if place is not None]
+        files = [WEIGHTS, *(file for folder in folders for file in sorted(folder.rglob("*")))]
+        files += Path(self.root).glob(INDEX)
         return hashlib.sha256(
             repr([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()
         ).hexdigest()[:16]

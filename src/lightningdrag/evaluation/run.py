@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,8 +24,9 @@ from lightningdrag.evaluation import measures
 from lightningdrag.evaluation.baselines import EditMethod, SamplingMethod
 from lightningdrag.evaluation.case import TRUTH, Case, CaseScores, Problem
 from lightningdrag.evaluation.job import Job, Workshop, describe
-from lightningdrag.evaluation.memory import PeakMemory
 from lightningdrag.files import write_atomically
+from lightningdrag.memory import peak_bytes, reset_peak
+from lightningdrag.processes import KILLED, end_with_parent
 
 NUM_CANDIDATES = 4
 CANDIDATE_CASES = 48
@@ -78,18 +80,25 @@ _worker: tuple[Workshop, Path]
 
 
 def run_in_processes(shop: Workshop, indices: Iterable[int], out: Path, workers: int) -> Iterator[Outcome]:
-    """The same by several processes, each with its own model and its share of the cores; in order."""
+    """The same by several processes, each with its own model and its share of the cores; in order.
+
+    Raises:
+        ChildProcessError: a worker was killed.
+    """
     pool = ProcessPoolExecutor(
         workers, get_context("spawn"), _open_in_worker, (shop.job, shop.peers, out, workers)
     )
     try:
         yield from pool.map(_run_in_worker, indices)
+    except BrokenProcessPool as error:
+        raise ChildProcessError(f"{KILLED}run the same command again") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _open_in_worker(job: Job, peers: Mapping[str, EditMethod], out: Path, workers: int) -> None:
     global _worker
+    end_with_parent()
     threads = max(1, (os.cpu_count() or 1) // workers)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
@@ -112,14 +121,14 @@ def _edit(shop: Workshop, index: int) -> _Edits:
     results: dict[str, np.ndarray] = {}
     known: dict[str, measures.Scores] = {}
     problems: list[Problem] = []
-    memory = PeakMemory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     there, back = (case.handles, case.targets), (case.targets, case.handles)
     for name, method in shop.methods.items():
         try:
-            memory.reset()
+            reset_peak(device)
             start = time.perf_counter()
             results[name] = _checked(method(case.source, *there, case.mask, seed), case)
-            known[name] = {"seconds": time.perf_counter() - start, "megabytes": memory.megabytes()}
+            known[name] = {"seconds": time.perf_counter() - start, "megabytes": peak_bytes(device) / 1e6}
             known[name] |= measures.returned(method(results[name], *back, case.mask, seed), case)
             if isinstance(method, SamplingMethod) and index % stride == 0:
                 offered = method.candidates(case.source, *there, case.mask, seed, NUM_CANDIDATES)
@@ -171,7 +180,8 @@ def _save(image: np.ndarray, path: Path) -> None:
 class Progress:
     """What of a job is done, on disk line by line: a run that was killed goes on from there.
 
-    What was left by other settings, another model or version is not taken up, and :meth:`finish` removes it.
+    What was left by other settings, files or another version is not taken up, nor are cases that had a
+    problem: what was missing may be there now.
     """
 
     def __init__(self, shop: Workshop, out: Path) -> None:
@@ -180,7 +190,7 @@ class Progress:
             {
                 "job": asdict(shop.job),
                 "rows": shop.own_rows,
-                "model": shop.job.stamp(),
+                "files": shop.job.stamp(),
                 "version": __version__,
             }
         )
@@ -195,7 +205,7 @@ class Progress:
         if head != self._head:
             return {}
         outcomes = [_from_line(line) for line in lines[:-1]]  # what a kill cut short has no newline
-        return {outcome.index: outcome for outcome in outcomes}
+        return {outcome.index: outcome for outcome in outcomes if not outcome.problems}
 
     def add(self, outcome: Outcome) -> None:
         self.done[outcome.index] = outcome
