@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from data_scenes import square_film, write_video
 from lightningdrag.commands import build_app
-from lightningdrag.data import open_shards
+from lightningdrag.data import open_shards, storage
 from lightningdrag.data.tasks import find_videos
 from lightningdrag.data.video import Video
 
@@ -119,6 +119,27 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "closed").chmod(0o700)
     assert list(videos) == ["open/a.mkv"]
     assert [(Path(one.place).name, one.reason) for one in skipped] == [("closed", "folder may not be read")]
+
+
+def test_of_two_files_of_one_size_one_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mkv", "b.mkv", "c.mkv"):
+        (tmp_path / name).write_bytes(b"the same")
+    read = storage.sha256
+
+    def refuse(place: str) -> str:
+        if place.endswith("b.mkv"):
+            raise PermissionError(13, "Permission denied", place)
+        return read(place)
+
+    monkeypatch.setattr(storage, "sha256", refuse)
+    videos, skipped = find_videos([str(tmp_path)])
+    assert list(videos) == ["a.mkv"]
+    assert [(one.place, one.reason) for one in skipped] == [
+        ("b.mkv", "may not be read"),
+        ("c.mkv", "the same file as a.mkv"),
+    ]
 
 
 def test_videos_of_one_name_in_two_folders_are_two_clips(tmp_path: Path) -> None:

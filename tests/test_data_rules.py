@@ -87,10 +87,11 @@ def test_the_same_pair_is_not_taken_twice() -> None:
 class TestRecipe:
     def test_what_a_file_names_is_changed_and_nothing_else(self, tmp_path: Path) -> None:
         (tmp_path / "recipe.yaml").write_text(
-            "seed: 3\ngaps: {reach: [0.02, 0.3]}\nchecks: {max_motion: 1}\n"
+            "seed: 3\ngaps: {reach: [0.02, 0.3]}\nchecks: {max_motion: 1, min_motion: 1e-2}\n"
         )
         recipe = load_recipe(tmp_path / "recipe.yaml")
         assert (recipe.seed, recipe.gaps.reach, recipe.checks.max_motion) == (3, (0.02, 0.3), 1.0)
+        assert recipe.checks.min_motion == 0.01
         assert recipe.camera == DEFAULT.camera
 
     @pytest.mark.parametrize(
@@ -102,6 +103,10 @@ class TestRecipe:
             ("frames: {piece: many}", "piece is 'many'"),
             ("gaps: {steps: 3}", "takes a list like"),
             ("gaps: {steps: [1, x]}", "steps is 'x'"),
+            ("seed: -1", "seed is -1; it must be 0 or more"),
+            ("frames: {piece: 0}", "piece is 0; it must be above 0"),
+            ("checks: {patch: .nan}", "patch is nan"),
+            ("gaps: {reach: [0.1]}", r"reach is \[0\.1\]; it takes a lower and an upper bound"),
             ("a: [", "no YAML"),
         ],
     )

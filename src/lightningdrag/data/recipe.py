@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,11 @@ T = TypeVar("T")
 
 
 class RecipeError(ValueError):
-    """A recipe that names an unknown key or gives one a value of the wrong kind."""
+    """A recipe that names an unknown key or gives one a value of the wrong kind or range."""
+
+
+ABOVE_ZERO = {"per_shard", "short_side", "max_rate", "piece", "max_side", "steps", "starts", "reach", "bins"}
+"""Keys whose numbers must be above 0; no other number may be below it."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def load_recipe(path: Path) -> DataRecipe:
     """Read a YAML file of fields of :class:`DataRecipe`; what it does not name keeps its default.
 
     Raises:
-        RecipeError: for an unknown key (with the nearest one) or a value of the wrong kind.
+        RecipeError: for an unknown key (with the nearest one) or a value of the wrong kind or range.
     """
     import yaml
 
@@ -178,7 +183,11 @@ def load_recipe(path: Path) -> DataRecipe:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is no YAML: {error}") from error
-    return _filled(DEFAULT, given, str(path))
+    recipe = _filled(DEFAULT, given, str(path))
+    reach = recipe.gaps.reach
+    if len(reach) != 2 or reach[0] >= reach[1]:
+        raise RecipeError(f"{path}: gaps: reach is {list(reach)}; it takes a lower and an upper bound")
+    return recipe
 
 
 def _filled(default: T, given: Any, where: str) -> T:
@@ -191,20 +200,23 @@ def _filled(default: T, given: Any, where: str) -> T:
             nearest = difflib.get_close_matches(str(key), values, 1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; it has {', '.join(values)}"
             raise RecipeError(f"{where} has no key {key!r}{hint}")
-        values[key] = _checked(values[key], value, f"{where}: {key}")
+        values[key] = _checked(values[key], value, f"{where}: {key}", key in ABOVE_ZERO)
     return replace(default, **values)  # type: ignore[type-var]
 
 
-def _checked(default: Any, value: Any, where: str) -> Any:
+def _checked(default: Any, value: Any, where: str, above_zero: bool) -> Any:
     if is_dataclass(default):
         return _filled(default, value, where)
     if isinstance(default, tuple):
         if not isinstance(value, list) or not value:
             raise RecipeError(f"{where} is {value!r}; it takes a list like {list(default)}")
-        return tuple(_checked(default[0], one, where) for one in value)
+        return tuple(_checked(default[0], one, where, above_zero) for one in value)
     kind = type(default)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        with suppress(ValueError):  # YAML takes 1e-4, without a point, for text
+            value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise RecipeError(f"{where} is {value!r}; it takes a value like {default!r}")
+    if kind is not str and (not value >= 0 or (above_zero and not value)):
+        raise RecipeError(f"{where} is {value!r}; it must be {'above 0' if above_zero else '0 or more'}")
     return value

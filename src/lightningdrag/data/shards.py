@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -140,7 +139,7 @@ def read_index(folder: str) -> dict[str, Any]:
 
 
 class Dataset:
-    """Random access to the samples of a split; safe to share with forked workers.
+    """Random access to the samples of a split; safe to share with worker processes, however started.
 
     Attributes:
         groups: the group of each sample.
@@ -166,24 +165,19 @@ class Dataset:
                 motions.append(entry["motion"])
                 self._places.append((tar, entry["members"]))
         self.motions = np.array(motions, np.float32)
-        self._files: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
     def read(self, index: int) -> Sample:
-        """Decode one sample."""
+        """Decode one sample: its files lie in a row in the tar, and are read at once."""
         tar, members = self._places[index]
+        start = min(offset for offset, _ in members.values())
+        stop = max(offset + size for offset, size in members.values())
+        content = memoryview(storage.read_range(tar, start, stop - start))
         return decode_sample(
-            {name: self._bytes(tar, offset, size) for name, (offset, size) in members.items()}
+            {name: bytes(content[at - start : at - start + size]) for name, (at, size) in members.items()}
         )
-
-    def _bytes(self, tar: str, offset: int, size: int) -> bytes:
-        if storage.is_url(tar):
-            return storage.read_range(tar, offset, size)
-        if tar not in self._files:
-            self._files[tar] = os.open(tar, os.O_RDONLY)
-        return os.pread(self._files[tar], size, offset)
 
 
 def open_shards(

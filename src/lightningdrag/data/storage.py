@@ -64,9 +64,13 @@ def sha256(place: str) -> str:
 
 
 def read_range(place: str, offset: int, count: int) -> bytes:
-    """``count`` bytes of a file on a URL."""
-    system, path = _system(place)
-    return bytes(system.cat_file(path, start=offset, end=offset + count))
+    """``count`` bytes of a file."""
+    if is_url(place):
+        system, path = _system(place)
+        return bytes(system.cat_file(path, start=offset, end=offset + count))
+    with Path(place).open("rb") as file:
+        file.seek(offset)
+        return file.read(count)
 
 
 def write(place: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A dataset as an stream for training: shuffled, split over ranks and workers, resumable."""
+"""A dataset as a stream for training: shuffled, split over ranks and workers, resumable."""
 
 from __future__ import annotations
 

@@ -62,27 +62,34 @@ def find_videos(places: Iterable[str]) -> tuple[dict[str, str], list[Skipped]]:
     found: dict[str, storage.Found] = {}
     for place in places:
         for file in storage.list_files(place, VIDEO_SUFFIXES, denied):
-            if all(file.place != other.place for other in (found.get(file.name),) if other):
-                found[file.name if file.name not in found else file.place] = file
+            known = found.setdefault(file.name, file)
+            if known.place != file.place:  # of this name in another folder
+                found[file.place] = file
     skipped = [Skipped(_text(folder), "folder may not be read") for folder in sorted(denied)]
-    for name, other in _copies(found).items():
+    for name, reason in _unfit(found).items():
         del found[name]
-        skipped.append(Skipped(_text(name), f"the same file as {_text(other)}"))
+        skipped.append(Skipped(_text(name), reason))
     return {name: file.place for name, file in found.items()}, skipped
 
 
-def read_manifest(place: str | None, key: str = "file") -> dict[str, dict[str, str]]:
-    """Rows of a CSV file by one of its columns; empty for None.
+def read_manifest(place: str | None, keys: tuple[str, ...] = ("file",)) -> dict[str, dict[str, str]]:
+    """Rows of a CSV file by the first of these columns; empty for None.
 
     Raises:
-        ValueError: the column is missing.
+        ValueError: it is no text in UTF-8, or a column is missing.
     """
     if place is None:
         return {}
-    rows = list(csv.DictReader(io.StringIO(storage.read(place).decode("utf-8-sig"), newline="")))
-    if rows and key not in rows[0]:
-        raise ValueError(f"{place} has no column {key!r}; its columns are {', '.join(rows[0])}")
-    return {row[key]: row for row in rows}
+    try:
+        text = storage.read(place).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place} is no CSV in UTF-8: {error}") from error
+    table = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    columns = table.fieldnames or []
+    for key in keys:
+        if key not in columns:
+            raise ValueError(f"{place} has no column {key!r}; its columns are {', '.join(columns)}")
+    return {row[keys[0]]: row for row in table}
 
 
 def video_tasks(
@@ -145,7 +152,7 @@ def pose_tasks(folder: str) -> list[Task]:
     if place is None:
         raise FileNotFoundError(f"{folder} has no manifest.csv (columns id, frame0, frame1)")
     tasks = []
-    for name, row in read_manifest(place, "id").items():
+    for name, row in read_manifest(place, ("id", "frame0", "frame1")).items():
         task = _task("pose", "", name, row, 1)
         frames = (storage.join(folder, row["frame0"]), storage.join(folder, row["frame1"]))
         tasks.append(replace(task, places=frames, source=row.get("source") or name))
@@ -192,21 +199,24 @@ def _task(kind: str, place: str, clip: str, row: dict[str, str], count: int) -> 
     )
 
 
-def _copies(videos: dict[str, storage.Found]) -> dict[str, str]:
-    """Names of videos whose bytes another has, with that other one."""
+def _unfit(videos: dict[str, storage.Found]) -> dict[str, str]:
+    """Names of videos whose bytes another has, or that cannot be read to see that, with the reason."""
     sizes = defaultdict(list)
     for name, file in sorted(videos.items()):
         if file.size:
             sizes[file.size].append(name)
-    copies: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     for names in sizes.values():
         first: dict[str, str] = {}
         for name in names if len(names) > 1 else ():
-            digest = storage.sha256(videos[name].place)
-            if digest in first:
-                copies[name] = first[digest]
-            first.setdefault(digest, name)
-    return copies
+            try:
+                same = first.setdefault(storage.sha256(videos[name].place), name)
+            except OSError:
+                unfit[name] = "may not be read"
+                continue
+            if same != name:
+                unfit[name] = f"the same file as {_text(same)}"
+    return unfit
 
 
 def _text(name: str) -> str:
