@@ -64,7 +64,7 @@ export class Remote {
     return this.#persist(signal, report, async () => {
       const { session, round } = await this.place(key, blob, signal);
       const path = `${SESSIONS}/${session}/${kind}`;
-      const job = await this.client.json(path, { method: "POST", body: form(round), signal });
+      const job = await this.client.json(path, { method: "POST", body: form(round) }); // to be cancelled, it must have an id
       const done = await this.#follow(job, signal, report);
       if (done.state === "failed") throw new Problem(done.problem ?? {});
       if (done.state === "cancelled") throw new DOMException("cancelled", "AbortError");
@@ -96,6 +96,7 @@ export class Remote {
     const path = `${SESSIONS}/${job.session}/jobs/${job.id}`;
     const cancel = () => this.client.fetch(`${path}/cancel`, { method: "POST" }).catch(() => {});
     signal.addEventListener("abort", cancel, { once: true });
+    if (signal.aborted) cancel();
     try {
       for (;;) {
         try {
