@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,50 +77,57 @@ def compare(settings: dict[str, Any], change: str, size: int, pairs: int = 10) -
     return Comparison(seconds, again, *_ratio(seconds))
 
 
-def _in_turns(sides: list[subprocess.Popen[str]], reverse: bool) -> tuple[dict[str, float], ...]:
+def _in_turns(sides: list[_Side], reverse: bool) -> tuple[dict[str, float], ...]:
     order = list(reversed(sides)) if reverse else sides
-    answers = [_ask(side) for side in order]
+    answers = [side.ask() for side in order]
     return tuple(reversed(answers) if reverse else answers)
 
 
-def _ask(side: subprocess.Popen[str]) -> dict[str, float]:
-    assert side.stdin is not None
-    side.stdin.write("\n")
-    side.stdin.flush()
-    return json.loads(_line(side))
+@dataclass(frozen=True)
+class _Side:
+    """A process that edits when it is asked to, and the file of what it complains of."""
 
+    process: subprocess.Popen[str]
+    complaints: Path
 
-def _line(side: subprocess.Popen[str]) -> str:
-    assert side.stdout is not None
-    assert side.stderr is not None
-    line = side.stdout.readline()
-    if not line:
-        said = side.stderr.read().strip().splitlines() or ["nothing"]
-        raise ComparisonError(f"a side stopped, saying last: {said[-1]}")
-    return line
+    def ask(self) -> dict[str, float]:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has stopped: it does not answer, either
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        return json.loads(self.answer())
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            said = self.complaints.read_text().strip().splitlines() or ["nothing"]
+            raise ComparisonError(f"a side stopped, saying last: {said[-1]}")
+        return line
 
 
 @contextmanager
-def _side(
-    folder: Path, source: Path, settings: dict[str, Any], size: int, name: str
-) -> Iterator[subprocess.Popen[str]]:
+def _side(folder: Path, source: Path, settings: dict[str, Any], size: int, name: str) -> Iterator[_Side]:
     """A process that has loaded its model and waits to be asked."""
-    request = folder / f"request-{name}.json"
+    request, complaints = folder / f"request-{name}.json", folder / f"stderr-{name}.txt"
     request.write_text(edit_request(size, settings["steps"], settings["candidates"]).to_json())
-    side = subprocess.Popen(
-        [sys.executable, str(WORKER), json.dumps(settings), str(folder / "photo.jpg"), str(request)],
-        env={**os.environ, "PYTHONPATH": str(source)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with complaints.open("w") as stderr:  # a pipe that nobody reads would fill up
+        process = subprocess.Popen(
+            [sys.executable, str(WORKER), json.dumps(settings), str(folder / "photo.jpg"), str(request)],
+            env={**os.environ, "PYTHONPATH": str(source)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     try:
-        _line(side)
+        side = _Side(process, complaints)
+        side.answer()
         yield side
     finally:
-        side.kill()
-        side.communicate()
+        process.kill()
+        with suppress(BrokenPipeError):
+            process.communicate()
 
 
 @contextmanager

@@ -32,8 +32,7 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   const values = new Map([...list.children].map((edit) => [edit, Object.fromEntries(
     edit.dataset.values.split(";").filter(Boolean).map((part) => {
       const at = part.lastIndexOf("=");
-      const text = part.slice(at + 1);
-      return [part.slice(0, at), text === "inf" ? Infinity : parseFloat(text)];
+      return [part.slice(0, at), parseFloat(part.slice(at + 1))];
     }))]));
   list.addEventListener("input", (event) => {
     event.target.parentElement.style.setProperty("--cut", `${event.target.value}%`);
