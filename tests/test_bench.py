@@ -139,6 +139,8 @@ def test_a_commit_is_another_source_tree_and_leaves_no_worktree(tmp_path: Path):
     [
         (["--against", "colour=red"], "cannot compare 'colour=red'; give one of model, device"),
         (["--against", "threads=many"], "'many' is no whole number"),
+        (["--against", "steps=2", "--size", "128", "--size", "256"], "it takes one case"),
+        (["--against", "steps=2", "--out", "bench"], "no --out"),
         (["--against", "dtype=int3"], "unknown dtype 'int3'"),
         (["--model", "bultin"], "did you mean 'builtin'"),
         (["--size", "20"], "20 is not within 64..8192"),

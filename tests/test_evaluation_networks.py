@@ -217,3 +217,8 @@ def test_clip_similarity_of_an_image_with_itself_is_one(tmp_path: Path) -> None:
     scores = measures[0](case, {"identity": case.source, "black": np.zeros_like(case.source)})
     assert scores["identity"]["clip_similarity"] == pytest.approx(1, abs=1e-5)
     assert scores["black"]["clip_similarity"] < 0.999
+
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    measures, absent = load_networks(str(tmp_path))
+    assert measures == []
+    assert absent["CLIP similarity"]

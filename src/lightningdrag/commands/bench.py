@@ -73,6 +73,8 @@ def bench(
         "candidates": candidates[0],
     }
     if against is not None:
+        if max(len(sizes), len(step_counts), len(candidates)) > 1 or window or out:
+            raise typer.BadParameter("it takes one case, no --window and no --out", param_hint="--against")
         _compare(settings, against, sizes[0], repeats, as_json)
         return
     from lightningdrag.bench.measure import Case

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from lightningdrag.evaluation.case import TRUTH, Case
 from lightningdrag.evaluation.lpips import Lpips, image_fidelity, to_tensor
@@ -103,7 +104,7 @@ def load_networks(weights: str | None) -> tuple[list[Measure], dict[str, str]]:
             continue
         try:
             measures.append(load(weights))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             lines = str(error).strip().splitlines()
             absent[name] = lines[0] if lines else type(error).__name__
     return measures, absent
