@@ -45,10 +45,7 @@ def test_loaders_give_the_same_batches_and_go_on_where_they_stopped(dataset: Pat
     stream = lightningdrag.data.open(dataset, batch=2)
 
     def batches() -> list[list[tuple[object, ...]]]:
-        loader = DataLoader(
-            stream, batch_size=2, num_workers=workers, collate_fn=lambda b: [name(s) for s in b]
-        )
-        return list(loader)
+        return list(DataLoader(stream, batch_size=2, num_workers=workers, collate_fn=names))
 
     order = [name(stream.dataset.read(int(k))) for k in stream.order()]
     assert batches() == [order[k : k + 2] for k in range(0, len(order), 2)]

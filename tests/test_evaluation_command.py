@@ -18,9 +18,10 @@ from killing import kill_first_worker
 from lightningdrag.commands import build_app
 from lightningdrag.commands.evaluate import model_rows
 from lightningdrag.evaluation.baselines import BASELINES
-from lightningdrag.evaluation.case import TRUTH, Problem
+from lightningdrag.evaluation.case import TRUTH, CaseScores, Problem
 from lightningdrag.evaluation.evaluate import evaluate
 from lightningdrag.evaluation.job import Job, Workshop
+from lightningdrag.evaluation.page import _against_length
 from lightningdrag.evaluation.pairs import PairSet
 from lightningdrag.evaluation.report import to_json
 from lightningdrag.evaluation.run import PROGRESS, Outcome, Progress, run, run_in_processes
@@ -66,6 +67,14 @@ def test_the_page_has_every_row_the_edits_and_where_it_comes_from(done: tuple[An
         assert text in page
     assert page.count('class="edit"') == 3
     assert page.count("data:image/svg+xml") == 3, "accuracy, time, drag length"
+
+
+def test_a_row_that_the_first_case_lacks_is_in_the_plot_all_the_same() -> None:
+    rows = [{"identity": {"point_error": 1.0}}, {"peer": {"point_error": 0.5}}]
+    scores = [CaseScores(k, str(k), "group", 0.1 + k, 1, math.nan, scores=row) for k, row in enumerate(rows)]
+    plot = _against_length(scores, "point_error", known=False)
+    assert plot is not None
+    assert b"peer" in plot.svg
 
 
 def test_measures_without_their_weights_are_absent_with_the_reason(done: tuple[Any, Path]) -> None:

@@ -60,7 +60,7 @@ def _in_processes(units: list[Unit], make: Make, workers: int) -> Iterator[Recor
     except BrokenProcessPool as error:
         raise ChildProcessError(f"{KILLED}run again with --resume") from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # the folder stays locked until the last of them has ended
 
 
 def _begin_worker() -> None:

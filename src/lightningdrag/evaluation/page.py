@@ -115,7 +115,7 @@ def _against_length(scores: Sequence[CaseScores], key: str, known: bool) -> Plot
     edges = np.quantile(length, np.linspace(0, 1, CURVE_BINS + 1))
     place = np.clip(np.searchsorted(edges, length, side="right") - 1, 0, CURVE_BINS - 1)
     curves = {}
-    for method in scores[0].scores:
+    for method in dict.fromkeys(method for s in scores for method in s.scores):
         if method == TRUTH or (known and method == REFERENCE):
             continue
         values = values_of(scores, method, key)
