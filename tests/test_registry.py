@@ -49,7 +49,7 @@ def test_the_list_has_source_size_licence_and_checksums() -> None:
     builtin = catalogue.model_info("builtin")
     assert builtin.ready
     assert 0 < builtin.size <= 32e6
-    assert builtin.licence == "Apache-2.0"
+    assert builtin.licence == "CC-BY-SA-4.0"
     assert set(builtin.sha256) == {"builtin.safetensors"}
 
     sd15 = catalogue.model_info("sd15")

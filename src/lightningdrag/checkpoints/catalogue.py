@@ -183,7 +183,7 @@ def model_info(name: str) -> ModelInfo:
             name,
             "small, fast, on any CPU: motion first, then what it uncovered",
             "in the package",
-            "Apache-2.0",
+            "CC-BY-SA-4.0",
             sum(path.stat().st_size for path in files if path.is_file()),
             {path.name: checksum for path, checksum in _builtin_files()},
             bool(files) and all(path.is_file() for path in files),
