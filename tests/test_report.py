@@ -108,3 +108,12 @@ def test_a_page_is_written_whole_into_a_new_folder(tmp_path: Path) -> None:
     write_page(Page("Title", []), path)
     assert path.read_text().startswith("<!doctype html>")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_point_left_out_changes_no_others_look() -> None:
+    both = plots.scatter({"a": (1.0, 2.0), "b": (2.0, 3.0)}, "x", "y").decode()
+    one = plots.scatter({"a": (float("nan"), 2.0), "b": (2.0, 3.0)}, "x", "y").decode()
+    first, second = plots.COLOURS[:2]
+    assert first in both
+    assert first not in one
+    assert second in one

@@ -102,11 +102,13 @@ def _scatter(rows: Mapping[str, Any], x: str, y: str, caption: str, log_x: bool)
     points = {
         name: (row[x]["mean"], row[y]["mean"])
         for name, row in rows.items()
-        if name != TRUTH and x in row and y in row and math.isfinite(row[y]["mean"])
+        if name != TRUTH and x in row and y in row
     }
     if log_x:  # what takes no time has no place there
-        points = {name: point for name, point in points.items() if point[0] > LEAST_SECONDS}
-    return Plot(plots.scatter(points, TITLES[x], TITLES[y], log_x), caption) if points else None
+        points = {name: (a if a > LEAST_SECONDS else math.nan, b) for name, (a, b) in points.items()}
+    if not any(math.isfinite(a) and math.isfinite(b) for a, b in points.values()):
+        return None
+    return Plot(plots.scatter(points, TITLES[x], TITLES[y], log_x), caption)
 
 
 def _against_length(scores: Sequence[CaseScores], key: str, known: bool) -> Plot | None:

@@ -32,11 +32,12 @@ SIZE = (6.4, 4.6)
 def scatter(
     points: Mapping[str, tuple[float, float]], x_label: str, y_label: str, log_x: bool = False
 ) -> bytes:
-    """Named points, with a legend."""
+    """Named points, with a legend; those not finite are left out, and the others look as if they were in."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(x_label, y_label)
         for i, (name, (x, y)) in enumerate(points.items()):
-            axes.scatter([x], [y], s=44, label=name, **_look(i))
+            if np.isfinite((x, y)).all():
+                axes.scatter([x], [y], s=44, label=name, **_look(i))
         if log_x:
             axes.set_xscale("log")
         axes.margins(0.15)
