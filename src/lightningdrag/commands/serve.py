@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lightningdrag.commands.edit import Dtype
+
+if TYPE_CHECKING:
+    from lightningdrag.service.settings import Settings
 
 
 class Engine(str, Enum):
@@ -63,21 +66,13 @@ def serve(
 
     Example: lightningdrag serve --host 0.0.0.0 --token SECRET --device cuda:0 --device cuda:1
     """
-    from lightningdrag.checkpoints.catalogue import check_name
-    from lightningdrag.checkpoints.hub import check_dtype
-    from lightningdrag.service.server import check_access
-    from lightningdrag.service.settings import LOOPBACK, Settings
-
-    check_access(host, token, insecure)
-    for name in model or ():
-        check_name(name)
-    check_dtype(dtype)
-    settings = Settings(
-        models=tuple(model or ("builtin",)),
-        devices=tuple(device or ("auto",)),
-        dtype=dtype,
-        token=token,
-        any_host=host not in LOOPBACK,
+    settings = checked_settings(
+        host,
+        model,
+        device,
+        dtype,
+        token,
+        insecure,
         max_bytes=max_bytes,
         max_pixels=max_pixels,
         queue=queue,
@@ -94,3 +89,36 @@ def serve(
         from lightningdrag.service.server import serve as serve_here
 
         serve_here(settings, host, port)
+
+
+def checked_settings(
+    host: str,
+    model: list[str] | None,
+    device: list[str] | None,
+    dtype: str,
+    token: str | None,
+    insecure: bool,
+    **limits: Any,
+) -> Settings:
+    """What ``ui`` and ``serve`` are both told, checked; ``limits`` are further fields of the settings.
+
+    Raises:
+        ValueError: an unknown model or dtype, or a server open to others without a token.
+    """
+    from lightningdrag.checkpoints.catalogue import check_name
+    from lightningdrag.checkpoints.hub import check_dtype
+    from lightningdrag.service.server import check_access
+    from lightningdrag.service.settings import LOOPBACK, Settings
+
+    check_access(host, token, insecure)
+    for name in model or ():
+        check_name(name)
+    check_dtype(dtype)
+    return Settings(
+        models=tuple(model or ("builtin",)),
+        devices=tuple(device or ("auto",)),
+        dtype=dtype,
+        token=token,
+        any_host=host not in LOOPBACK,
+        **limits,
+    )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lightningdrag.commands.edit import Dtype
-from lightningdrag.commands.serve import Devices, Host, Insecure, Models, Port, Token
+from lightningdrag.commands.serve import Devices, Host, Insecure, Models, Port, Token, checked_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -31,20 +31,7 @@ def ui(
 
     Nothing leaves this machine.
     """
-    from lightningdrag.checkpoints.catalogue import check_name
-    from lightningdrag.checkpoints.hub import check_dtype
-    from lightningdrag.service.server import check_access, serve
-    from lightningdrag.service.settings import LOOPBACK, Settings
+    from lightningdrag.service.server import serve
 
-    check_access(host, token, insecure)
-    for name in model or ():
-        check_name(name)
-    check_dtype(dtype)
-    settings = Settings(
-        models=tuple(model or ("builtin",)),
-        devices=tuple(device or ("auto",)),
-        dtype=dtype,
-        token=token,
-        any_host=host not in LOOPBACK,
-    )
+    settings = checked_settings(host, model, device, dtype, token, insecure)
     serve(settings, host, port, open_browser=not no_browser)
