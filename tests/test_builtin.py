@@ -14,7 +14,7 @@ from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork
-from lightningdrag.models.protocol import DragInputs, EditCancelled, MotionEdit
+from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, MotionEdit
 from lightningdrag.warp import drag_displacement
 
 SMALL = BuiltinConfig(32, 32, 64, 32, 32, 32, 1, 32)
@@ -112,6 +112,47 @@ def test_a_seed_means_one_edit(model, window) -> None:
 def test_the_first_candidate_does_not_depend_on_how_many_are_made(model, window) -> None:
     one, three = generate(model, window), generate(model, window, num_images=3)
     torch.testing.assert_close(one.displacement[0], three.displacement[0], atol=1e-3, rtol=1e-3)
+
+
+def test_edits_made_together_are_those_made_one_by_one(model, window) -> None:
+    asked = [
+        inputs(num_images=2),
+        inputs(handles=torch.tensor([[20.0, 20], [60, 40]]), targets=torch.tensor([[28.0, 20], [60, 40]])),
+        inputs(mask=inputs().mask.roll(-6, 0), temperature=1.0),
+    ]
+    windows = [window, window.flip(3), -window]
+    calls = [
+        (model.encode(one), given, torch.Generator().manual_seed(seed))
+        for seed, (one, given) in enumerate(zip(windows, asked, strict=True))
+    ]
+    together = model.generate_batch(calls)
+    for seed, (edit, one, given) in enumerate(zip(together, windows, asked, strict=True)):
+        alone = model.generate(model.encode(one), given, torch.Generator().manual_seed(seed))
+        assert edit.displacement.shape == (given.num_images, 2, HEIGHT, WIDTH)
+        for name in ("displacement", "visibility", "colour"):
+            assert torch.allclose(getattr(edit, name), getattr(alone, name), atol=2e-4), name
+
+
+def test_an_edit_draws_the_same_noise_in_any_company(model) -> None:
+    shapes = torch.Size((1, 3, 8, 12)), torch.Size((1, 1, 16, 24))
+    alone = model.draw(*shapes, torch.Generator().manual_seed(1))
+    company = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    together = model.draw(torch.Size((2, 3, 8, 12)), shapes[1], company)
+    assert all(torch.equal(one[0], two[1]) for one, two in zip(alone, together, strict=True))
+
+
+def test_edits_made_together_agree_in_size_and_sampling_and_stop_together(model, window) -> None:
+    def call(size: Tensor = window, **changes: object) -> Call:
+        return model.encode(size), inputs(**changes), torch.Generator().manual_seed(0)
+
+    for other in (call(steps=2), call(guidance=2.0), call(window[..., :64])):
+        with pytest.raises(ValueError, match="one batch"):
+            model.generate_batch([call(), other])
+    steps: list[int] = []
+    stopping = call(steps=3, callback=lambda step, total: step < 2)
+    with pytest.raises(EditCancelled):
+        model.generate_batch([stopping, call(steps=3, callback=lambda step, total: steps.append(step))])
+    assert steps == [1, 2]
 
 
 def test_64_pairs_are_taken(model, window) -> None:

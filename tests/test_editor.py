@@ -18,7 +18,7 @@ import lightningdrag
 from lightningdrag import Drag, DragEditor, EditRequest
 from lightningdrag.compose import FEATHER, compose
 from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
-from lightningdrag.models.protocol import DragInputs, EditCancelled, Encoded, MotionEdit, PaintedEdit
+from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, Encoded, MotionEdit, PaintedEdit
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import Photo, PhotoError, open_photo
 from lightningdrag.window import Window, choose_window
@@ -219,6 +219,59 @@ def test_a_long_drag_is_split_and_every_stage_starts_from_the_last_result() -> N
     assert not any(torch.equal(model.encoded[0], later) for later in model.encoded[1:])
     assert torch.equal(model.inputs[0].targets, model.inputs[1].handles)
     assert len(result.images) == 2
+
+
+class BatchPainter(Painter):
+    """A Painter that answers several calls at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def generate_batch(self, calls: list[Call]) -> list[PaintedEdit]:
+        self.batches.append(len(calls))
+        return [self.generate(*call) for call in calls]
+
+
+def test_photos_edited_together_come_out_as_one_by_one_with_like_windows_in_one_pass() -> None:
+    photos = [noise(100, 150, 3), noise(150, 100, 4), noise(100, 150, 3)[::-1], noise(100, 150, 3)[:, ::-1]]
+    wide, tall = np.ones((100, 150), bool), np.ones((150, 100), bool)
+    requests = [
+        EditRequest((Drag((70, 50), (80, 50)),), wide, seed=1),
+        EditRequest((Drag((50, 70), (50, 80)),), tall, num_images=2, seed=2),
+        EditRequest((Drag((30, 50), (90, 50)),), wide, max_step=25, seed=3),
+        EditRequest((Drag((40, 40), (70, 40)),), wide, seed=4),
+    ]
+    model = BatchPainter()
+    editor, alone = DragEditor(model), DragEditor(Painter())
+    session = editor.open(photos[3])
+    results = editor.run_many([*photos[:3], session], requests)
+    assert model.batches == [3], "the tall photo's window is another; the long drag goes on by itself"
+    for photo, request, result in zip(photos, requests, results, strict=True):
+        images = alone.run(photo, request).images
+        assert all(np.array_equal(a, b) for a, b in zip(result.images, images, strict=True))
+    assert session.accept() is results[3].photos[0]
+
+    model.batches.clear()
+    editor.run_many(photos, requests, batch=2)
+    assert model.batches == [2], "the third one is left alone"
+    assert len(alone.run_many(photos, requests)) == 4, "a model that takes one at a time"
+
+
+def test_photos_edited_together_are_checked_before_any_is_edited() -> None:
+    model = BatchPainter()
+    requests = [EditRequest((Drag((20, 30), (x, 30)),), seed=0) for x in (40, 400)]
+    with pytest.raises(DragError, match="400"):
+        DragEditor(model).run_many([noise(64, 64)] * 2, requests)
+    assert model.inputs == []
+    with pytest.raises(ValueError, match="batch is 0"):
+        DragEditor(model).run_many([noise(64, 64)], requests[:1], batch=0)
+    told: list[int] = []
+    with pytest.raises(EditCancelled):
+        DragEditor(model).run_many(
+            [noise(64, 64)] * 2, requests[:1] * 2, [lambda step, total: told.append(step), lambda *_: False]
+        )
+    assert told == [1, 2, 3]
 
 
 def test_auxiliary_pairs_are_given_to_the_model_but_not_to_the_request() -> None:

@@ -10,19 +10,20 @@ import os
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from lightningdrag.allocator import kept_memory
+from lightningdrag.batching import in_step
 from lightningdrag.compose import compose, patches
 from lightningdrag.drag import Drag, DragLike, MaskError, as_drags, augmented, split
 from lightningdrag.masks import MaskLike, bounding_box, derive_mask, inside, read_mask, widen_mask
-from lightningdrag.models.protocol import Callback, DragInputs, DragModel, Encoded
+from lightningdrag.models.protocol import Call, Callback, DragInputs, DragModel, Encoded
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, ImageLike, Photo, open_photo, save_photo, to_8bit
 from lightningdrag.request import EditRequest
@@ -49,7 +50,7 @@ class EditResult:
         photos: the candidates at the source's size and depth, with all that it carried.
         mask: ``(H, W)`` bool, the mask that was used: outside it every pixel is the source's.
         request: the request with its seed settled; repeating it gives the same images.
-        seconds: wall time of the edit, opening the photo not included.
+        seconds: wall time of the edit, opening the photo not included; of all edits made together.
         warnings: what had to be changed, and what opening the photo had to change.
     """
 
@@ -151,6 +152,36 @@ class DragEditor:
         """Edit a photo as a request says, such as a loaded one. Raises as :meth:`edit`."""
         return self.open(image).run(request, callback)
 
+    @kept_memory()
+    def run_many(
+        self,
+        images: Iterable[ImageLike | Photo | EditSession],
+        requests: Iterable[EditRequest],
+        callbacks: Sequence[Callback | None] | None = None,
+        *,
+        batch: int = 8,
+    ) -> list[EditResult]:
+        """One edit of each of several photos, the same images as by :meth:`run` to within rounding.
+
+        Where the model can, windows of one size that are sampled alike go through it together.
+
+        Args:
+            images: photos, or sessions of this editor.
+            callbacks: one for each edit, as for :meth:`edit`; None for no such.
+            batch: at most this many edits in one pass.
+
+        Raises:
+            PhotoError, RequestError: as :meth:`edit`; then none of the edits is made.
+            EditCancelled: a callback returned False; it ends them all.
+            ValueError: ``batch`` is below 1, or there are not as many requests as images.
+        """
+        asked = list(requests)
+        proposals = [
+            (image if isinstance(image, EditSession) else self.open(image))._proposal(request, callback)
+            for image, request, callback in zip(images, asked, callbacks or [None] * len(asked), strict=True)
+        ]
+        return in_step(self.model, proposals, batch)
+
 
 class EditSession:
     """One photo through several rounds of edits.
@@ -204,13 +235,17 @@ class EditSession:
     @kept_memory()
     def run(self, request: EditRequest, callback: Callback | None = None) -> EditResult:
         """Propose the edit that a request says. Raises as ``DragEditor.edit``."""
+        return in_step(self._model, [self._proposal(request, callback)])[0]
+
+    def _proposal(self, request: EditRequest, callback: Callback | None) -> Generator[Call, Any, EditResult]:
+        """An edit as a dialogue, so that several can ask their model together."""
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
         mask, more = _settled_mask(fitted, photo)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
-        photos = self._run_stages(replace(fitted, drags=drags, seed=seed), mask, callback)
+        photos = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
         self._proposed = EditResult(
             photos=tuple(photos),
             mask=mask,
@@ -263,7 +298,9 @@ class EditSession:
         self._proposed = None
         self._encoded.clear()
 
-    def _run_stages(self, request: EditRequest, mask: np.ndarray, callback: Callback | None) -> list[Photo]:
+    def _stages(
+        self, request: EditRequest, mask: np.ndarray, callback: Callback | None
+    ) -> Generator[Call, Any, list[Photo]]:
         """All candidates through all stages of a split drag, each stage on its own last result."""
         stages = split(request.drags, request.max_step)
         window = _window(self._model, mask, request.drags)
@@ -281,7 +318,7 @@ class EditSession:
                     1 if index else request.num_images,
                     _part(callback, call, calls),
                 )
-                answer = self._model.generate(self._encode(source, window), inputs, generator)
+                answer = yield self._encode(source, window), inputs, generator
                 photos += compose(source, window, answer, mask)
                 call += 1
         return photos

@@ -7,9 +7,9 @@ at the model's resolution, (x, y), integer values at pixel centres.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -114,3 +114,30 @@ class DragModel(Protocol):
     ) -> PaintedEdit | MotionEdit:
         """Make ``inputs.num_images`` edits; the same generator state gives the same edits."""
         ...
+
+
+Call = tuple[Encoded, DragInputs, torch.Generator]
+"""What ``generate`` is given."""
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """A ``DragModel`` that can edit several windows in one pass."""
+
+    def generate_batch(self, calls: Sequence[Call]) -> Sequence[PaintedEdit | MotionEdit]:
+        """Answer each call as ``generate`` does, to within rounding.
+
+        Args:
+            calls: those of different photos that agree in :func:`batch_key`.
+
+        Raises:
+            ValueError: they do not agree.
+            EditCancelled: the callback of one of them returned False; it ends them all.
+        """
+        ...
+
+
+def batch_key(encoded: Encoded, inputs: DragInputs) -> Hashable:
+    """Calls with equal keys can be answered together: windows of one size, sampled alike."""
+    size = encoded.window.shape
+    return size, inputs.steps, inputs.guidance, inputs.guidance_schedule, inputs.noise_prior

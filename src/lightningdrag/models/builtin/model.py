@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
@@ -16,7 +20,15 @@ from lightningdrag.models.builtin.network import (
     Motion,
     Rendering,
 )
-from lightningdrag.models.protocol import Callback, DragInputs, EditCancelled, Encoded, MotionEdit
+from lightningdrag.models.protocol import (
+    Call,
+    Callback,
+    DragInputs,
+    EditCancelled,
+    Encoded,
+    MotionEdit,
+    batch_key,
+)
 from lightningdrag.warp import rim_anchors
 
 PRIOR_SIGMA = 0.5
@@ -33,7 +45,7 @@ def motion_prior(evidence: Evidence, kind: str = "source") -> Tensor:
     fields = {"source": evidence.anchored, "mixed": evidence.anchored / 2, "copy_paste": evidence.free}
     field = fields.get(kind, torch.zeros_like(evidence.anchored))
     visible = torch.ones_like(field[:, :1]) if kind != "noise" else torch.zeros_like(field[:, :1])
-    return torch.nn.functional.avg_pool2d(torch.cat((field, visible), 1), 2)
+    return F.avg_pool2d(torch.cat((field, visible), 1), 2)
 
 
 class BuiltinModel:
@@ -79,26 +91,40 @@ class BuiltinModel:
         temperature 1; a given ``temperature`` holds for all. Cost grows linearly with candidates and
         steps; guidance above 1 doubles that of the steps.
         """
-        guidance = self.default_guidance if inputs.guidance is None else inputs.guidance
-        steps = inputs.steps or self.default_steps
-        batch = self.batch(encoded.window, inputs)
+        return self.generate_batch([(encoded, inputs, generator)])[0]
+
+    @torch.inference_mode()
+    def generate_batch(self, calls: Sequence[Call]) -> list[MotionEdit]:
+        """Generate the edits of several windows in one pass (:class:`~.protocol.BatchModel`).
+
+        Each draws from its own generator, so its noise is the same in any company.
+        """
+        if len({batch_key(encoded, inputs) for encoded, inputs, _ in calls}) != 1:
+            raise ValueError("edits of one batch need windows of one size, and the same steps and guidance")
+        asked = [inputs for _, inputs, _ in calls]
+        first, counts = asked[0], [inputs.num_images for inputs in asked]
+        guidance = self.default_guidance if first.guidance is None else first.guidance
+        points = max(len(inputs.handles) for inputs in asked)
         rendering = self.sample(
-            batch,
-            encoded.features.expand(inputs.num_images),
-            generator,
-            weights=guidance_weights(inputs.guidance_schedule, max(guidance, 1.0), steps),
-            temperature=self.temperatures(inputs),
-            noise_prior=inputs.noise_prior,
-            callback=inputs.callback,
+            concatenated([self.batch(encoded.window, inputs, points) for encoded, inputs, _ in calls]),
+            concatenated([encoded.features.expand(inputs.num_images) for encoded, inputs, _ in calls]),
+            [generator for _, inputs, generator in calls for _ in range(inputs.num_images)],
+            weights=guidance_weights(
+                first.guidance_schedule, max(guidance, 1.0), first.steps or self.default_steps
+            ),
+            temperature=torch.cat([self.temperatures(inputs) for inputs in asked]),
+            noise_prior=first.noise_prior,
+            callback=_together([inputs.callback for inputs in asked]),
         )
-        return MotionEdit(rendering.displacement, rendering.shown(), rendering.colour.clamp(-1, 1))
+        answers = (rendering.displacement, rendering.shown(), rendering.colour.clamp(-1, 1))
+        return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()
     def sample(
         self,
         batch: DragBatch,
         appearance: Appearance,
-        generator: torch.Generator,
+        generator: torch.Generator | Sequence[torch.Generator],
         *,
         weights: list[float],
         temperature: Tensor,
@@ -108,6 +134,7 @@ class BuiltinModel:
         """Generate and render a batch of edits.
 
         Args:
+            generator: of all noise, or one for each of the batch.
             weights: the point-guidance weight of each step.
             temperature: ``(B, 1, 1, 1)``, scale of the motion noise.
         """
@@ -147,8 +174,9 @@ class BuiltinModel:
                 raise EditCancelled(f"stopped after step {i + 1} of {steps}")
         return motion
 
-    def batch(self, window: Tensor, inputs: DragInputs) -> DragBatch:
-        count = inputs.num_images
+    def batch(self, window: Tensor, inputs: DragInputs, points: int) -> DragBatch:
+        """The candidates of one edit, padded to a number of points."""
+        count, missing = inputs.num_images, points - len(inputs.handles)
         anchors = torch.from_numpy(rim_anchors(inputs.mask.cpu().numpy()))
 
         def repeat(x: Tensor) -> Tensor:
@@ -157,9 +185,9 @@ class BuiltinModel:
         return DragBatch(
             repeat(window[0]),
             repeat(inputs.mask[None]),
-            repeat(inputs.handles),
-            repeat(inputs.targets),
-            repeat(torch.ones(len(inputs.handles))),
+            repeat(F.pad(inputs.handles, (0, 0, 0, missing))),
+            repeat(F.pad(inputs.targets, (0, 0, 0, missing))),
+            repeat(F.pad(torch.ones(len(inputs.handles)), (0, missing))),
             repeat(anchors),
         )
 
@@ -171,17 +199,36 @@ class BuiltinModel:
         return temperature
 
     def draw(
-        self, motion: torch.Size, quarter: torch.Size, generator: torch.Generator
+        self,
+        motion: torch.Size,
+        quarter: torch.Size,
+        generator: torch.Generator | Sequence[torch.Generator],
     ) -> tuple[Tensor, Tensor]:
         """Gaussian noise for motions and fills, candidate by candidate: the first ones stay when more follow.
 
         It comes from the generator's own device, so that a seed means one image.
         """
 
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, device=generator.device)
-
-        count = motion[0]
-        draws = [(normal(*motion[1:]), normal(NOISE_CHANNELS, *quarter[2:])) for _ in range(count)]
+        generators = [generator] * motion[0] if isinstance(generator, torch.Generator) else generator
+        shapes = (motion[1:], (NOISE_CHANNELS, *quarter[2:]))
+        draws = [[torch.randn(shape, generator=g, device=g.device) for shape in shapes] for g in generators]
         first, second = (torch.stack(noise).to(self.device) for noise in zip(*draws, strict=True))
         return first, second
+
+
+def concatenated(parts: Sequence[Any]) -> Any:
+    """Tensors, or tuples or dataclasses of them, one after another along the batch."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if isinstance(first, tuple):
+        return tuple(concatenated(items) for items in zip(*parts, strict=True))
+    return type(first)(*(concatenated([getattr(part, f.name) for part in parts]) for f in fields(first)))
+
+
+def _together(callbacks: Sequence[Callback | None]) -> Callback | None:
+    """Tells all; stops when one wants to."""
+    told = [callback for callback in callbacks if callback is not None]
+    return (lambda step, total: False not in [tell(step, total) for tell in told]) if told else None
