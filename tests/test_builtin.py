@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightningdrag.checkpoints.builtin import load_builtin, save_builtin
+from lightningdrag.checkpoints.builtin import WEIGHTS, load_builtin, load_weights, save_builtin
 from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
@@ -182,6 +182,15 @@ def test_bfloat16_stays_close_to_float32(window) -> None:
     half = generate(BuiltinModel(network, torch.bfloat16), window)
     error = (full.displacement - half.displacement).norm() / full.displacement.norm()
     assert error < 0.1
+
+
+def test_weights_held_in_bfloat16_give_the_very_same_edit(window) -> None:
+    network = BuiltinNetwork()
+    load_weights(network, WEIGHTS)
+    cast_each_time = generate(BuiltinModel(network, torch.bfloat16), window)
+    held = generate(load_builtin(dtype=torch.bfloat16), window)
+    assert torch.equal(held.displacement, cast_each_time.displacement)
+    assert torch.equal(held.colour, cast_each_time.colour)
 
 
 def batch(targets: Tensor) -> DragBatch:

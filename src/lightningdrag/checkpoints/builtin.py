@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from lightningdrag.checkpoints.tensors import load_strict, load_tensors
 from lightningdrag.models.builtin.model import BuiltinModel
@@ -24,13 +25,17 @@ def load_builtin(
 
     Args:
         path: weights written by :func:`save_builtin`; None takes those in the package.
-        dtype: what the networks compute in; weights and geometry stay in float32.
+        dtype: what the networks compute in; geometry stays in float32.
 
     Raises:
         CheckpointError: no such file, a damaged one, or tensors that do not fit (names listed).
     """
     network = BuiltinNetwork()
     load_weights(network, Path(path) if path is not None else WEIGHTS)
+    for layer in network.modules():
+        # Autocast would cast these anew for every edit, to the same numbers.
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.to(dtype)
     return BuiltinModel(network.to(device), dtype)
 
 
