@@ -22,7 +22,7 @@ from lightningdrag.service.server import Server
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.state import State
 from lightningdrag.service.task import Outcome, Patch, Task
-from lightningdrag.service.workers import Cancelled, OnStep, Worker
+from lightningdrag.service.workers import Answer, Cancelled, OnStep, Worker
 
 DRAG = {"handle": [60, 50], "target": [75, 50]}
 
@@ -89,28 +89,28 @@ class Photo:
 class GatedWorker:
     """A worker whose steps happen when a test says so; it inverts what may change."""
 
-    def __init__(self, steps: int = 3) -> None:
+    def __init__(self, steps: int = 3, batches: bool = False) -> None:
         self.steps = steps
+        self.about = {"builtin": {"steps": steps, "guidance": 1.0, "batches": batches}}
         self.gate = threading.Semaphore(0)
         self.asked_to_stop = False
         self.tasks: list[Task] = []
+        self.batches: list[int] = []
 
     async def start(self) -> dict[str, dict[str, Any]]:
-        return {"builtin": {"steps": self.steps, "guidance": 1.0}}
+        return self.about
 
-    async def run(self, task: Task, on_step: OnStep) -> Outcome:
+    async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
         self.asked_to_stop = False
-        self.tasks.append(task)
+        self.tasks += tasks
+        self.batches.append(len(tasks))
         for step in range(1, self.steps + 1):
             while not self.gate.acquire(blocking=False):
                 await asyncio.sleep(0.005)
             on_step(step, self.steps)
             if self.asked_to_stop:
                 raise Cancelled
-        box = (10, 10, 30, 20)
-        patch = Patch.of(task.open(), box)
-        changed = Patch(box, 255 - patch.pixels)
-        return Outcome(box, np.ones((10, 20), bool), (changed,), b"", task.request, 0.1, ())
+        return [inverted(task) for task in tasks]
 
     def cancel(self) -> None:
         self.asked_to_stop = True
@@ -121,6 +121,13 @@ class GatedWorker:
     def let(self, steps: int) -> None:
         for _ in range(steps):
             self.gate.release()
+
+
+def inverted(task: Task) -> Outcome:
+    """What a :class:`GatedWorker` makes of a photo."""
+    box = (10, 10, 30, 20)
+    changed = Patch(box, 255 - Patch.of(task.open(), box).pixels)
+    return Outcome(box, np.ones((10, 20), bool), (changed,), b"", task.request, 0.1, ())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from PIL import Image
 
 from lightningdrag import DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
+from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
-from lightningdrag.service.workers import ProcessWorker
+from lightningdrag.service.task import Outcome, Task
+from lightningdrag.service.workbench import Workbench
+from lightningdrag.service.workers import ProcessWorker, answer
 from service_running import DRAG, Photo, Running, photo_bytes, request_text, running, wait_until
 
 
@@ -168,6 +172,25 @@ def test_an_animation_goes_from_the_photo_to_the_result(server: Running, photo: 
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     nearer = [np.abs(frame - first).mean() < np.abs(frame - last).mean() for frame in (frames[0], frames[-1])]
     assert nearer == [True, False]
+
+
+def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:
+    mask = np.zeros((120, 160), bool)
+    mask[30:80, 40:65] = True  # without the target
+    right = EditRequest.from_json(request_text(seed=1))
+    wrong = replace(right, mask=mask, strict=True)
+    batch = [
+        Task(f"{key}/0", photo_bytes(), 10**6, (), "builtin", request)
+        for key, request in enumerate((right, wrong, right))
+    ]
+    bench = Workbench(["builtin"], "cpu")
+    kind, answers = answer(bench, batch, lambda step, steps: True)
+    assert kind == "done"
+    assert [type(each) for each in answers] == [Outcome, Problem, Outcome]
+    assert "target" in answers[1].detail
+    (alone,) = bench.run(batch[:1])
+    assert np.array_equal(answers[2].candidates[0].pixels, alone.candidates[0].pixels)
+    assert answer(bench, batch, lambda step, steps: False) == ("cancelled", [])
 
 
 def test_a_killed_worker_fails_its_job_and_the_next_one_works(

@@ -100,6 +100,40 @@ def test_one_session_cannot_fill_the_queue(server: Running) -> None:
     assert problem(photo.start()) == "queue-full"
 
 
+def test_edits_that_wait_are_done_in_batches() -> None:
+    worker = GatedWorker(batches=True)
+    with running(Settings(batch=3), [worker]) as server:
+        photos = [server.open() for _ in range(6)]
+        jobs = [photos[0].job()]
+        wait_until(lambda: worker.batches == [1])
+        jobs += [photo.job() for photo in photos[1:5]]
+        jobs.append(photos[5].job(num_images=2))  # too large to join the fifth
+        worker.let(3)
+        wait_until(lambda: worker.batches == [1, 3])
+        server.client.post(f"{photos[2].address}/jobs/{jobs[2]['id']}/cancel")
+        assert not worker.asked_to_stop  # the others go on
+        worker.let(9)
+        ends = [photo.finish(job)["state"] for photo, job in zip(photos, jobs, strict=True)]
+        assert ends == ["done", "done", "cancelled", "done", "done", "done"]
+        assert worker.batches == [1, 3, 1, 1]
+        assert [task.session for task in worker.tasks] == [photo.record["id"] for photo in photos]
+
+
+def test_a_batch_stops_when_nobody_wants_it_any_more() -> None:
+    worker = GatedWorker(batches=True)
+    with running(Settings(), [worker]) as server:
+        photos = [server.open() for _ in range(3)]
+        jobs = [photos[0].job()]
+        wait_until(lambda: worker.batches == [1])
+        jobs += [photo.job() for photo in photos[1:]]
+        worker.let(3)
+        wait_until(lambda: worker.batches == [1, 2])
+        for photo in photos[1:]:
+            assert not worker.asked_to_stop
+            assert server.client.delete(photo.address).status_code == 204
+        assert worker.asked_to_stop
+
+
 def test_a_job_whose_listener_is_gone_is_cancelled(server: Running, worker: GatedWorker) -> None:
     photo = server.open()
     job = photo.job()

@@ -47,6 +47,9 @@ def serve(
     token: Token = None,
     insecure: Insecure = False,
     queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait; more are refused.")] = 32,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Edits in one pass of the model; 1 does them singly.")
+    ] = 4,
     ttl: Annotated[
         float, typer.Option(min=1, help="Seconds after which unused sessions are forgotten.")
     ] = 3600,
@@ -76,6 +79,7 @@ def serve(
         max_bytes=max_bytes,
         max_pixels=max_pixels,
         queue=queue,
+        batch=batch,
         ttl=ttl,
         store_bytes=store_bytes,
         rate=rate,

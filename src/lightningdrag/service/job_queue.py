@@ -18,8 +18,8 @@ from lightningdrag.service.metrics import Metrics
 from lightningdrag.service.problems import Problem, storage_problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Session, Store
-from lightningdrag.service.task import Outcome
-from lightningdrag.service.workers import Cancelled, Worker
+from lightningdrag.service.task import Outcome, Task
+from lightningdrag.service.workers import Answer, Cancelled, Worker
 
 log = logging.getLogger("lightningdrag.service")
 
@@ -99,12 +99,13 @@ class JobQueue:
         """End a job; one that runs stops at its next step, and is not waited for."""
         if job.finished:
             return
-        if job in self._running:
-            self._running[job].cancel()
-        else:
+        self._end(job, state="cancelled")
+        worker = self._running.get(job)
+        if worker is None:
             self._waiting.remove(job)
             self._tell_places_soon()
-        self._end(job, state="cancelled")
+        elif all(each.finished for each in self._running if self._running[each] is worker):
+            worker.cancel()
 
     def forget(self, job: Job) -> None:
         """Cancel a job if need be, and drop its results."""
@@ -159,13 +160,25 @@ class JobQueue:
                 while not self._waiting:
                     self._arrived.clear()
                     await self._arrived.wait()
-                job = self._waiting.popleft()
-                self._running[job] = worker
+                jobs = self._next_batch()
+                self._running |= dict.fromkeys(jobs, worker)
                 self._tell_places_soon()
                 try:
-                    await self._do(worker, job)
+                    await self._do(worker, jobs)
                 finally:
-                    del self._running[job]
+                    for job in jobs:
+                        del self._running[job]
+
+    def _next_batch(self) -> list[Job]:
+        """The job that is next, with those right behind it that go along; some are left to other workers."""
+        jobs = [self._waiting.popleft()]
+        batches = self.models.get(jobs[0].model, {}).get("batches", False)
+        most = min(self._settings.batch, 1 + len(self._waiting) // len(self._workers)) if batches else 1
+        while self._waiting and self._waiting[0].goes_with(jobs[0]):
+            if sum(job.request.num_images for job in (*jobs, self._waiting[0])) > most:
+                break
+            jobs.append(self._waiting.popleft())
+        return jobs
 
     async def _start(self, worker: Worker) -> None:
         pause = 1.0
@@ -183,37 +196,51 @@ class JobQueue:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _do(self, worker: Worker, job: Job) -> None:
+    async def _do(self, worker: Worker, jobs: Sequence[Job]) -> None:
         started = time.monotonic()
-        self._metrics.wait_seconds.observe(started - job.created)
-        job.change(state="running", place=0)
+        for job in jobs:
+            self._metrics.wait_seconds.observe(started - job.created)
+            job.change(state="running", place=0)
 
         def on_step(step: int, steps: int) -> None:
-            if not job.finished:
-                job.change(step=step, steps=steps)
+            for job in jobs:
+                if not job.finished:
+                    job.change(step=step, steps=steps)
 
+        tasks = await asyncio.gather(*map(self._task_of, jobs))
+        ready = {job: task for job, task in zip(jobs, tasks, strict=True) if task and not job.finished}
+        if not ready:  # cancelled before the worker knew of it
+            return
         try:
-            task = await run_in_threadpool(job.task, self._settings.max_pixels)
-            if job.finished:  # cancelled before the worker knew of it
-                return
-            outcome = await worker.run(task, on_step)
-            self._metrics.job_seconds.labels(job.kind).observe(time.monotonic() - started)
-            self._usual_seconds += 0.2 * (time.monotonic() - started - self._usual_seconds)
-            await self._keep(job, outcome)
+            answers: Sequence[Answer] = await worker.run(list(ready.values()), on_step)
         except Cancelled:
-            self._end(job, state="cancelled")
-        except Problem as problem:
+            return  # as all its jobs were
+        except Exception as error:
+            problem = _problem_of(error)
             if problem.kind == "worker":
                 self._ready.discard(worker)
                 self._metrics.restarts.inc()
-            self._end(job, state="failed", problem=problem)
-        except OSError as error:
-            self._end(job, state="failed", problem=storage_problem(error))
-        except Exception:
-            log.exception("a job failed")
-            self._end(
-                job, state="failed", problem=Problem("internal", "a fault of the server; its log has more")
-            )
+            answers = [problem] * len(ready)
+        seconds = (time.monotonic() - started) / len(ready)
+        self._usual_seconds += 0.2 * (seconds - self._usual_seconds)
+        for job in ready:
+            self._metrics.job_seconds.labels(job.kind).observe(seconds)
+        await asyncio.gather(*map(self._finish, ready, answers))
+
+    async def _task_of(self, job: Job) -> Task | None:
+        try:
+            return await run_in_threadpool(job.task, self._settings.max_pixels)
+        except Exception as error:
+            self._end(job, state="failed", problem=_problem_of(error))
+            return None
+
+    async def _finish(self, job: Job, answer: Answer) -> None:
+        try:
+            if isinstance(answer, Problem):
+                raise answer
+            await self._keep(job, answer)
+        except Exception as error:
+            self._end(job, state="failed", problem=_problem_of(error))
 
     async def _keep(self, job: Job, outcome: Outcome) -> None:
         """Store a job's results, if it is still wanted, and forget the oldest."""
@@ -279,3 +306,12 @@ class JobQueue:
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _problem_of(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, OSError):
+        return storage_problem(error)
+    log.error("a job failed", exc_info=error)
+    return Problem("internal", "a fault of the server; its log has more")

@@ -60,6 +60,10 @@ class Job:
     def finished(self) -> bool:
         return self.state in ("done", "failed", "cancelled")
 
+    def goes_with(self, other: Job) -> bool:
+        """Can a worker do both in one batch?"""
+        return self.kind == other.kind == "edit" and self.model == other.model
+
     def change(self, **values: Any) -> None:
         """Set attributes, and tell those who watch."""
         for name, value in values.items():

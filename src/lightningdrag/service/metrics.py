@@ -21,7 +21,7 @@ class Metrics:
         self.jobs = Counter("lightningdrag_jobs", "Jobs ended.", ["kind", "state"], registry=self.registry)
         self.job_seconds = Histogram(
             "lightningdrag_job_seconds",
-            "Time a worker took for a job.",
+            "Time a worker took for a job, its share of a batch.",
             ["kind"],
             buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
             registry=self.registry,

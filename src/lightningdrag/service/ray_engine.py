@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,8 +23,8 @@ from ray.serve.exceptions import RayServeException
 from lightningdrag.service.app import create_app
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
-from lightningdrag.service.task import Outcome, Task
-from lightningdrag.service.workers import Cancelled, OnStep, answer
+from lightningdrag.service.task import Task
+from lightningdrag.service.workers import Answer, Cancelled, OnStep, answer
 
 APP = "lightningdrag"
 PINNED = 16
@@ -49,9 +49,10 @@ class Replica:
         """Tell the router that this replica knows a session."""
         return session
 
-    async def run(self, task: Task) -> AsyncIterator[tuple[str, Any]]:
-        """Do a task: yields ("step", (step, steps)) and at last its answer; giving up stops it."""
-        await self.pin(serve.get_multiplexed_model_id())
+    async def run(self, tasks: Sequence[Task]) -> AsyncIterator[tuple[str, Any]]:
+        """Do a batch: yields ("step", (step, steps)) and at last its answer; giving up stops it."""
+        for task in tasks:
+            await self.pin(task.session)
         loop = asyncio.get_running_loop()
         messages: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         stop = threading.Event()
@@ -63,7 +64,7 @@ class Replica:
             tell(("step", (step, steps)))
             return not stop.is_set()
 
-        self._thread.submit(lambda: tell(answer(self._bench, task, on_step)))
+        self._thread.submit(lambda: tell(answer(self._bench, tasks, on_step)))
         kind = "step"
         try:
             while kind == "step":
@@ -74,7 +75,7 @@ class Replica:
 
 
 class RayWorker:
-    """One task at a time, on whichever replica is free."""
+    """One batch at a time, on whichever replica is free."""
 
     def __init__(self) -> None:
         self._response: Any = None  # a DeploymentResponseGenerator
@@ -87,19 +88,17 @@ class RayWorker:
         except (RayError, RayServeException) as error:
             raise Problem("not-ready", f"no replica starts: {type(error).__name__}") from None
 
-    async def run(self, task: Task, on_step: OnStep) -> Outcome:
+    async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
         self._asked_to_stop = False
-        session = task.key.partition("/")[0]
-        streaming = self._handle.options(method_name="run", stream=True, multiplexed_model_id=session)
+        pinned = tasks[0].session
+        streaming = self._handle.options(method_name="run", stream=True, multiplexed_model_id=pinned)
         try:
-            self._response = streaming.remote(task)
+            self._response = streaming.remote(tasks)
             async for kind, value in self._response:
                 if kind == "step":
                     on_step(*value)
                 elif kind == "done":
                     return value
-                elif kind != "cancelled":
-                    raise Problem(kind, value)
         except (RayError, RayServeException, asyncio.CancelledError) as error:
             if not self._asked_to_stop:
                 if isinstance(error, asyncio.CancelledError):

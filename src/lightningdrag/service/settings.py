@@ -20,6 +20,7 @@ class Settings:
             other sites' pages from reaching a server without token by rebinding a name.
         max_bytes, max_pixels: of a request's body and of a photo.
         queue: jobs that may wait; more are refused.
+        batch: edits that a worker does in one pass, where the model can.
         session_jobs: unfinished jobs of one session.
         session_results: finished jobs that a session keeps; the oldest are forgotten.
         session_rounds: accepted results of a session.
@@ -40,6 +41,7 @@ class Settings:
     max_bytes: int = 64 * 2**20
     max_pixels: int = 80_000_000
     queue: int = 32
+    batch: int = 4
     session_jobs: int = 4
     session_results: int = 16
     session_rounds: int = 200

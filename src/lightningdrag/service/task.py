@@ -73,6 +73,11 @@ class Task:
     frames: int = 0
     format: str = "webp"
 
+    @property
+    def session(self) -> str:
+        """Whose it is."""
+        return self.key.partition("/")[0]
+
     def open(self) -> Photo:
         """The photo as accepted so far."""
         return patched(

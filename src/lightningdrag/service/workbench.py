@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +15,18 @@ from PIL import Image
 from lightningdrag.drag import Drag
 from lightningdrag.editor import DragEditor, EditResult, EditSession
 from lightningdrag.masks import bounding_box
-from lightningdrag.models.protocol import Callback
+from lightningdrag.models.protocol import BatchModel, Callback
 from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
 from lightningdrag.service.task import Outcome, Patch, Task
 
 CACHE_BYTES = 512 * 2**20
-"""Pixels of the photos that stay open, with what the models keep of them."""
+"""Pixels of the photos that stay open."""
+CACHE_PHOTOS = 64
+"""How many stay open at most: of each, the models keep some windows encoded."""
 
 
 class Workbench:
-    """Does tasks, one at a time.
+    """Does tasks.
 
     Args:
         models: names, folders or hub ids; "warp", which has no weights, is always there.
@@ -40,24 +42,33 @@ class Workbench:
         self._sessions: OrderedDict[tuple[str, str], EditSession] = OrderedDict()
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """Each model's defaults."""
+        """Each model's defaults, and whether it gains by batches."""
         return {
-            name: {"steps": editor.model.default_steps, "guidance": editor.model.default_guidance}
+            name: {
+                "steps": editor.model.default_steps,
+                "guidance": editor.model.default_guidance,
+                "batches": isinstance(editor.model, BatchModel),
+            }
             for name, editor in self._editors.items()
         }
 
-    def run(self, task: Task, callback: Callback | None = None) -> Outcome:
-        """Do a task.
+    def run(self, tasks: Sequence[Task], callback: Callback | None = None) -> list[Outcome]:
+        """Do an animation, or edits by one model, in one pass of it where their windows allow.
 
         Raises:
-            ValueError: something is wrong with it.
+            ValueError: something is wrong with one of them.
             EditCancelled: the callback returned False.
         """
-        if task.frames:
-            return self._animate(task, callback)
-        result = self._session(task).run(task.request, callback)
-        box = bounding_box(result.mask)
-        return _outcome(result, box, tuple(Patch.of(photo, box) for photo in result.photos))
+        first = tasks[0]
+        if first.frames:
+            return [self._animate(first, callback)]
+        results = self._editors[first.model].run_many(
+            [self._session(task) for task in tasks],
+            [task.request for task in tasks],
+            [callback] + [None] * (len(tasks) - 1),
+            batch=len(tasks),
+        )
+        return [_edited(result) for result in results]
 
     def forget(self) -> None:
         """Drop what is kept, to have its memory back."""
@@ -71,12 +82,13 @@ class Workbench:
         if key not in self._sessions:
             self._sessions[key] = self._editors[task.model].open(task.open())
         self._sessions.move_to_end(key)
-        while len(self._sessions) > 1 and self._kept_bytes() > CACHE_BYTES:
+        while len(self._sessions) > 1 and self._is_over_full():
             self._sessions.popitem(last=False)
         return self._sessions[key]
 
-    def _kept_bytes(self) -> int:
-        return sum(session.photo.pixels.nbytes for session in self._sessions.values())
+    def _is_over_full(self) -> bool:
+        kept = sum(session.photo.pixels.nbytes for session in self._sessions.values())
+        return kept > CACHE_BYTES or len(self._sessions) > CACHE_PHOTOS
 
     def _animate(self, task: Task, callback: Callback | None) -> Outcome:
         """Every frame drags the photo itself, with one seed and one mask, further along the way.
@@ -104,6 +116,11 @@ class Workbench:
             request=replace(task.request, seed=last.seed),
             seconds=time.perf_counter() - start,
         )
+
+
+def _edited(result: EditResult) -> Outcome:
+    box = bounding_box(result.mask)
+    return _outcome(result, box, tuple(Patch.of(photo, box) for photo in result.photos))
 
 
 def _outcome(result: EditResult, box: tuple[int, int, int, int], candidates: tuple[Patch, ...]) -> Outcome:

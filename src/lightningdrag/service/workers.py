@@ -12,7 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +29,8 @@ START_TIMEOUT = 600.0
 """Seconds that loading the models may take."""
 
 OnStep = Callable[[int, int], None]
+Answer = Outcome | Problem
+"""What became of a task."""
 
 
 class Cancelled(Exception):
@@ -36,7 +38,7 @@ class Cancelled(Exception):
 
 
 class Worker(Protocol):
-    """Does one task at a time."""
+    """Does one batch of tasks at a time."""
 
     async def start(self) -> dict[str, dict[str, Any]]:
         """Be ready, again if need be; returns each model's defaults.
@@ -46,17 +48,17 @@ class Worker(Protocol):
         """
         ...
 
-    async def run(self, task: Task, on_step: OnStep) -> Outcome:
-        """Do a task.
+    async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
+        """Do tasks together; a problem of one leaves the others alone.
 
         Raises:
-            Problem: it cannot be done; ``worker`` if the worker is gone and has to be started again.
+            Problem: ``worker``, if the worker is gone and has to be started again.
             Cancelled: after :meth:`cancel`.
         """
         ...
 
     def cancel(self) -> None:
-        """Ask for the running task to be given up at its next step."""
+        """Ask for the running batch to be given up at its next step."""
         ...
 
     async def stop(self) -> None: ...
@@ -97,11 +99,11 @@ class ProcessWorker:
             raise Problem("not-ready", value)
         return value
 
-    async def run(self, task: Task, on_step: OnStep) -> Outcome:
+    async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
         self._count += 1
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._tasks.send, (self._count, task))
+            await loop.run_in_executor(self._thread, self._tasks.send, (self._count, tasks))
         except OSError:
             raise Problem("worker", "the worker had died; try again") from None
         while True:
@@ -110,10 +112,8 @@ class ProcessWorker:
                 on_step(*value)
             elif kind == "done":
                 return value
-            elif kind == "cancelled":
-                raise Cancelled
             else:
-                raise Problem(kind, value)
+                raise Cancelled
 
     def cancel(self) -> None:
         with contextlib.suppress(OSError):  # it is dead, which also ends the task
@@ -167,14 +167,14 @@ def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device
     tasks.send(("ready", bench.about()))
     try:
         while True:
-            number, task = tasks.recv()
-            tasks.send(_answer(bench, number, task, tasks, cancels))
+            number, batch = tasks.recv()
+            tasks.send(_answer(bench, number, batch, tasks, cancels))
     except (EOFError, OSError):  # the server is gone
         return
 
 
 def _answer(
-    bench: Workbench, number: int, task: Task, tasks: Connection, cancels: Connection
+    bench: Workbench, number: int, batch: Sequence[Task], tasks: Connection, cancels: Connection
 ) -> tuple[str, Any]:
     def callback(step: int, total: int) -> bool:
         tasks.send(("step", (step, total)))
@@ -183,28 +183,41 @@ def _answer(
             asked = cancels.recv()
         return asked != number
 
-    return answer(bench, task, callback)
+    return answer(bench, batch, callback)
 
 
-def answer(bench: Workbench, task: Task, callback: Callable[[int, int], bool]) -> tuple[str, Any]:
-    """Do a task: "done" with its outcome, "cancelled", or a type of problem with a sentence."""
+def answer(bench: Workbench, batch: Sequence[Task], callback: Callable[[int, int], bool]) -> tuple[str, Any]:
+    """Do tasks: "done" with the answers, or "cancelled" with none."""
     from lightningdrag.models.protocol import EditCancelled
 
     try:
-        return "done", bench.run(task, callback)
+        return "done", _answers(bench, batch, callback)
     except EditCancelled:
-        return "cancelled", None
+        return "cancelled", []
+
+
+def _answers(
+    bench: Workbench, batch: Sequence[Task], callback: Callable[[int, int], bool]
+) -> Sequence[Answer]:
+    from lightningdrag.models.protocol import EditCancelled
+
+    try:
+        return bench.run(batch, callback)
+    except EditCancelled:
+        raise
     except Exception as error:
-        return _problem_of(error, bench)
+        if len(batch) == 1:
+            return [_problem_of(error, bench)]
+    return [each for task in batch for each in _answers(bench, [task], callback)]  # which of them it was
 
 
-def _problem_of(error: Exception, bench: Workbench) -> tuple[str, str]:
+def _problem_of(error: Exception, bench: Workbench) -> Problem:
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
         bench.forget()
-        return "memory", "out of memory; try a smaller photo, or fewer candidates"
+        return Problem("memory", "out of memory; try a smaller photo, or fewer candidates")
     if isinstance(error, ValueError):
-        return "request", str(error)
+        return Problem("request", str(error))
     log.exception("an edit failed")
-    return "internal", "the edit failed; the server's log has more"
+    return Problem("internal", "the edit failed; the server's log has more")
