@@ -86,7 +86,23 @@ def test_a_gallery_shows_arrows_methods_and_only_defined_figures() -> None:
     page = page_of(Gallery(edits))
     assert re.findall(r"<option>(\w+)</option>", page) == ["ours", "warp", "PSNR", "x"]
     assert re.findall(r'data-values="([^"]*)"', page) == ["PSNR=17.5;", "x=1.0;"]
-    assert 'x1="1" y1="2" x2="30" y2="4"' in page
+    assert page.count("<polygon") == page.count("<circle") == 1
+
+
+def test_an_arrow_starts_at_the_handle_and_its_head_ends_at_the_target_whatever_its_length() -> None:
+    def outline(target: tuple[float, float]) -> np.ndarray:
+        (arrow,) = Edit("a", "", {}, (120, 80), [((10, 20), target)]).arrows
+        return np.array([point.split(",") for point in arrow.split()], float)
+
+    long, short = outline((10, 60)), outline((10, 21))
+    assert long[3].tolist() == [10, 60], "the tip"
+    assert long[:, 1].min() == 20
+    head = long[:, 0].max() - 10
+    assert head == 2, "half as wide as it is long, two units of 1/60 of the width"
+    assert long[2].tolist() == [8, 56] or long[2].tolist() == [12, 56]
+    assert short[:, 1].min() == 20
+    assert short[3].tolist() == [10, 21]
+    assert Edit("a", "", {}, (120, 80), [((10, 20), (10, 20))]).arrows == [], "a pin"
 
 
 def test_plots_are_drawn_alike_each_time_with_their_labels_as_text() -> None:

@@ -147,7 +147,8 @@ def _gallery(
     edits = [_edit(scored, cases[scored.index], shown, leading, picture_of) for scored in chosen]
     caption = (
         f"The {EXTREMES} best and the {EXTREMES} worst cases of {leading}, and {EXTREMES} between. "
-        "Red dot: handle; blue dot: target. Slide between before (left) and after (right)."
+        "An arrow leads from a handle (red) to its target; a red dot alone is a pin. "
+        "Slide between before (left) and after (right)."
     )
     return Gallery(edits, caption)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,29 @@ class Edit:
     size: tuple[int, int]
     drags: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> float:
+        """What the marks are measured in: about 6 px of a screen, for every picture is as wide."""
+        return self.size[0] / 60
+
+    @property
+    def arrows(self) -> list[str]:
+        """The outlines of the drags' arrows, as an SVG polygon's points; pins have none."""
+        return [_arrow(handle, target, self.unit) for handle, target in self.drags if handle != target]
+
+
+def _arrow(handle: Sequence[float], target: Sequence[float], unit: float) -> str:
+    """An arrow from a handle to the target itself; a short drag is all head."""
+    length = math.dist(handle, target)
+    head = min(2 * unit, length)
+    outline = [(0.0, 0.2 * head), (length - head, 0.15 * head), (length - head, head / 2), (length, 0.0)]
+    outline += [(along, -across) for along, across in reversed(outline[:-1])]
+    x, y = ((b - a) / length for a, b in zip(handle, target, strict=True))
+    return " ".join(
+        f"{handle[0] + along * x - across * y:.2f},{handle[1] + along * y + across * x:.2f}"
+        for along, across in outline
+    )
 
 
 @dataclass(frozen=True)
