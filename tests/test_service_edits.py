@@ -207,6 +207,17 @@ def test_a_killed_worker_fails_its_job_and_the_next_one_works(
     assert "lightningdrag_worker_restarts_total 1.0" in server.client.get("/metrics").text
 
 
+def test_signals_to_the_whole_group_are_left_to_the_server(
+    server: Running, worker: ProcessWorker, photo: Photo
+) -> None:
+    job = photo.job(steps=20)
+    wait_until(lambda: photo.state_of(job)["step"] > 0)
+    assert worker.pid is not None
+    for number in (signal.SIGINT, signal.SIGTERM):  # as Ctrl-C and an init of a container send them
+        os.kill(worker.pid, number)
+    assert photo.finish(job)["state"] == "done"
+
+
 def test_a_silent_worker_is_replaced(server: Running, worker: ProcessWorker, photo: Photo) -> None:
     job = photo.job(steps=1000)
     worker._timeout, kept = 2, worker._timeout

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
 from lightningdrag.service import guard
+from lightningdrag.service import server as service_server
 from lightningdrag.service.server import ServiceError, check_access
 from lightningdrag.service.settings import Settings
 from service_running import GatedWorker, Running, photo_bytes, request_text, running, wait_until
@@ -123,6 +124,43 @@ def test_a_body_that_stands_still_is_given_up(server: Running, monkeypatch: pyte
             b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"
         )
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def drip(server: Running, start: bytes, byte: bytes, seconds: float = 10) -> bytes:
+    """Send a request's start, then a byte at a time; what is answered until the server hangs up."""
+    answer, end = b"", time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(start)
+        sock.settimeout(0.1)
+        while time.monotonic() < end:
+            try:
+                sock.sendall(byte)
+                received = sock.recv(10_000)
+            except TimeoutError:
+                continue
+            except OSError:
+                return answer
+            if not received:
+                return answer
+            answer += received
+    raise AssertionError("the server still listens")
+
+
+def test_headers_that_come_byte_by_byte_are_given_up(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_server, "HEAD_SECONDS", 0.5)
+    assert drip(server, b"", b"") == b""  # nothing at all
+    assert drip(server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"a") == b""
+    first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"  # a second one on the same connection
+    assert drip(server, first + b"GET /", b"a").count(b"HTTP/1.1 200") == 1
+
+
+def test_a_body_that_comes_byte_by_byte_is_given_up(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_PAUSE", 0.5)
+    monkeypatch.setattr(service_server, "HEAD_SECONDS", 0.5)  # it goes on after the answer
+    start = b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+    assert drip(server, start, b"a").startswith(b"HTTP/1.1 408")
 
 
 def test_pixels_are_bounded_before_decoding(server: Running) -> None:

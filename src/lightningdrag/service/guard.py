@@ -25,6 +25,8 @@ METHODS = ("GET", "HEAD", "POST", "DELETE")
 """Of the API and the page; clients may write anything, which would be a figure each."""
 BODY_PAUSE = 30.0
 """Seconds without a byte after which an upload is given up."""
+BODY_RATE = 4096
+"""Bytes a second that an upload must keep up after those first seconds."""
 ADDRESSES = 10_000
 """Clients whose rate is watched; the longest silent are forgotten."""
 
@@ -123,22 +125,23 @@ class Guard:
                 raise Problem("token", "give the server's token as 'Authorization: Bearer TOKEN'")
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """The request's body, refused as soon as it is too long or stands still."""
+        """The request's body, refused as soon as it is too long, stands still, or hardly moves."""
         most = self._settings.max_bytes
         too_large = Problem("too-large", f"the request is larger than {most:,} bytes")
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > most:
             raise too_large
-        count, complete = 0, False
+        count, complete, started = 0, False, time.monotonic()
 
         async def bounded() -> Message:
             nonlocal count, complete
             if complete:
                 return await receive()
+            left = BODY_PAUSE + count / BODY_RATE - (time.monotonic() - started)
             try:
-                message = await asyncio.wait_for(receive(), BODY_PAUSE)
+                message = await asyncio.wait_for(receive(), min(BODY_PAUSE, left))
             except asyncio.TimeoutError:
-                raise Problem("slow", f"nothing came for {BODY_PAUSE:g} seconds") from None
+                raise Problem("slow", f"only {count:,} bytes came in time") from None
             complete = not message.get("more_body", False)
             count += len(message.get("body", b""))
             if count > most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -13,13 +14,47 @@ import webbrowser
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lightningdrag.service.app import create_app
 from lightningdrag.service.settings import LOOPBACK, Settings
 
+HEAD_SECONDS = 10.0
+"""In which the headers of a request must have come, all together; ``Guard`` bounds the body."""
+
 
 class ServiceError(ValueError):
     """The server cannot be started as asked."""
+
+
+class Connection(H11Protocol):
+    """A connection on which nobody can take for ever to ask. uvicorn itself bounds idle ones only."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def _watch(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering:
+            self._unwatch()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class Server(uvicorn.Server):
@@ -30,6 +65,7 @@ class Server(uvicorn.Server):
             app,
             host=host,
             port=port,
+            http=Connection,
             log_config=None,
             access_log=False,  # it would log the addresses of sessions, which are their keys
             server_header=False,

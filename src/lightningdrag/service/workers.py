@@ -155,7 +155,8 @@ class ProcessWorker:
 
 def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device: str, dtype: str) -> None:
     """The worker process: load the models, then answer tasks until the server is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a group, they are the server's to handle
+        signal.signal(number, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         from lightningdrag.service.workbench import Workbench
