@@ -83,9 +83,12 @@ def _plan(
 ) -> tuple[list[Unit], list[Skipped]]:
     """Shards' worth of work, and the inputs left out before any."""
     from lightningdrag.data import storage, tasks
-    from lightningdrag.data.trackers import load_tracker
+    from lightningdrag.data.trackers import NOTICES, load_trackers
 
-    load_tracker(recipe.tracker, recipe.tracker_weights)  # wrong ones are told before the work begins
+    if recipe.tracker in NOTICES:
+        typer.echo(NOTICES[recipe.tracker], err=True)
+    # wrong ones are told before the work begins
+    load_trackers(recipe.flow, recipe.flow_weights, recipe.tracker, recipe.tracker_weights)
     held = set(storage.read(holdout).decode("utf-8").splitlines()) - {""} if holdout else set()
     found, skipped = tasks.find_videos(videos)
     listed = tasks.video_tasks(found, tasks.read_manifest(manifest), held, recipe.amounts)

@@ -13,9 +13,11 @@ from lightningdrag.data import camera as cameras
 from lightningdrag.data.camera import MOVING, STATIC, Camera, find_camera, stabilise, transform
 from lightningdrag.data.drawing import MIN_DRAG, draw_drags, draw_mask
 from lightningdrag.data.pairs import FramePair, Rejected, build_pair, check_motion, check_trust
+from lightningdrag.data.points import confirm
 from lightningdrag.data.recipe import DEFAULT, CameraRule, Checks, DataRecipe, Gaps
 from lightningdrag.data.shots import thumbnail
-from lightningdrag.data.tracks import ClipFlow, Tracker, cell_centres, clip_flow, disagreement, follow, polish
+from lightningdrag.data.trackers import CLASSIC, Trackers
+from lightningdrag.data.tracks import ClipFlow, cell_centres, disagreement, follow, polish
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,18 @@ def shot_pairs(
     rng: np.random.Generator,
     dropped: Counter[str],
     recipe: DataRecipe = DEFAULT,
-    tracker: Tracker = clip_flow,
+    trackers: Trackers = CLASSIC,
 ) -> Iterator[DrawnPair]:
     """Up to ``count`` pairs of a shot whose motions cover ``recipe.gaps.reach`` as evenly as it allows.
 
     Args:
         frames: ``(T, H, W, 3)`` uint8 RGB without a cut.
         dropped: counts what was left out, by reason.
-        tracker: finds the motion between neighbouring frames.
+        trackers: what finds the motion.
     """
     if len(frames) < 2 or count < 1:
         return
-    flow = tracker(frames)
+    flow = trackers.flow(frames)
     chosen = even_order(find_candidates(frames, flow, rng, dropped, recipe), rng, recipe.gaps)
     taken: list[np.ndarray] = []
     for tried, candidate in enumerate(chosen[: 3 * count]):
@@ -71,7 +73,7 @@ def shot_pairs(
             dropped["near-duplicate"] += 1
             continue
         try:
-            yield make_pair(frames, flow, candidate, rng, recipe)
+            yield make_pair(frames, flow, candidate, rng, recipe, trackers)
             taken.append(ends)
         except Rejected as reason:
             dropped[str(reason)] += 1
@@ -112,6 +114,7 @@ def make_pair(
     candidate: Candidate,
     rng: np.random.Generator,
     recipe: DataRecipe = DEFAULT,
+    trackers: Trackers = CLASSIC,
 ) -> DrawnPair:
     """Stabilise, chain the motion both ways, check it, and draw drags and a mask; or :class:`Rejected`."""
     start, stop = candidate.start, candidate.stop
@@ -133,25 +136,25 @@ def make_pair(
         inverse = np.linalg.inv(view.homography)
         forward = transform(inverse, grid + forward) - grid
         backward = follow(flow, transform(view.homography, grid), stop, start) - grid
-    return draw_pair(first, second, forward, backward, (start, stop), view, rng, recipe.checks)
+    pair = viewed_pair(first, second, forward, backward, view, recipe.checks)
+    between = frames[start : stop + 1] if start < stop else frames[stop : start + 1][::-1]
+    pair = confirm(pair, between, view, trackers.points, recipe.checks)
+    return draw_request(pair, (start, stop), view.kind, rng, recipe.checks)
 
 
-def draw_pair(
+def viewed_pair(
     first: np.ndarray,
     second: np.ndarray,
     forward: np.ndarray,
     backward: np.ndarray,
-    frames: tuple[int, int],
     view: Camera,
-    rng: np.random.Generator,
     checks: Checks = DEFAULT.checks,
-) -> DrawnPair:
-    """A pair and a request from two frames of one view and their motions ``(h, w, 2)``."""
+) -> FramePair:
+    """The pair that two frames of one view and their motions ``(h, w, 2)`` make, cropped to its window."""
     first, second, forward, backward = _cropped(view, first, second, forward, backward)
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
     forward, backward = polish(grey[0], grey[1], forward), polish(grey[1], grey[0], backward)
-    pair = build_pair(first, second, forward, backward, checks)
-    return draw_request(pair, frames, view.kind, rng, checks)
+    return build_pair(first, second, forward, backward, checks)
 
 
 def draw_request(

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lightningdrag.data.doubts import doubtful_cells
+from lightningdrag.data.doubts import distinct_cells, doubtful_cells
+from lightningdrag.data.drawing import MIN_DRAG
 from lightningdrag.data.recipe import DEFAULT, Checks
 from lightningdrag.data.tracks import (
+    PLAIN,
     STRIDE,
     UNKNOWN,
     VISIBLE,
+    is_known,
     largest_channel,
     motion_states,
     to_cells,
 )
 
+MIN_DISTINCT = 12  # cells
 QUANTUM = 1 / 16  # px; motions are rounded to it, which is finer than any is known and packs well
 
 
@@ -33,7 +37,8 @@ class FramePair:
         first, second: ``(H, W, 3)`` uint8 RGB, H and W even.
         forward: ``(2, h, w)`` float32 (dx, dy) in full-size pixels, on the first's grid.
         backward: ``(2, h, w)`` float32, on the second's grid, to the first.
-        forward_state, backward_state: ``(h, w)`` uint8: 0 occluded, 1 visible and checked, 2 unknown.
+        forward_state, backward_state: ``(h, w)`` uint8: 0 occluded, 1 visible and distinct, 2 unknown,
+            3 visible and plain.
         moving: ``(h, w)`` uint8, 1 where something moved in either frame. Elsewhere the two pictures
             are equal but for noise, and the motion is exactly 0.
     """
@@ -79,6 +84,7 @@ def build_pair(
     ways = ((first, second, forward, forward_state), (second, first, backward, backward_state))
     for here, there, motion, state in ways:
         state[doubtful_cells(here, there, motion, checks) & (state == VISIBLE)] = UNKNOWN
+        state[~distinct_cells(here, there, motion, noise, checks) & (state == VISIBLE)] = PLAIN
         still = moving == 0
         state[still] = VISIBLE
         rounded = np.round(motion / QUANTUM) * QUANTUM
@@ -87,6 +93,7 @@ def build_pair(
         fields.append(np.ascontiguousarray(rounded.transpose(2, 0, 1), np.float32))
     pair = FramePair(first, second, fields[0], fields[1], forward_state, backward_state, moving)
     _check_scrolling(pair, checks)
+    _check_evidence(pair, checks)
     return pair
 
 
@@ -154,7 +161,7 @@ def _check_light(first: np.ndarray, second: np.ndarray, moving: np.ndarray, chec
 
 def _check_scrolling(pair: FramePair, checks: Checks) -> None:
     """Burnt-in text that scrolls: a band from side to side all of whose motion is one shift along it."""
-    sure = (pair.forward_state == VISIBLE) & (pair.moving > 0)
+    sure = is_known(pair.forward_state) & (pair.moving > 0)
     dx, dy = pair.forward
     for along, across, cells in ((dx, dy, sure), (dy.T, dx.T, sure.T)):
         straight = cells & (np.abs(across) < 0.5) & (np.abs(along) > 2)
@@ -168,6 +175,14 @@ def _check_scrolling(pair: FramePair, checks: Checks) -> None:
         )
         if reaches and alike[band].sum() > checks.scroll_share * cells[band].sum():
             raise Rejected("text scrolls")
+
+
+def _check_evidence(pair: FramePair, checks: Checks) -> None:
+    for motion, state in ((pair.forward, pair.forward_state), (pair.backward, pair.backward_state)):
+        dragged = (pair.moving > 0) & (np.hypot(*motion) >= MIN_DRAG)
+        distinct = int((dragged & (state == VISIBLE)).sum())
+        if distinct < max(MIN_DISTINCT, checks.min_distinct * (dragged & is_known(state)).sum()):
+            raise Rejected("no detail shows the motion")
 
 
 def _check_sharpness(first: np.ndarray, second: np.ndarray, moving: np.ndarray, checks: Checks) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from lightningdrag.data.camera import MOVING, find_camera, stabilise, transform
-from lightningdrag.data.clips import DrawnPair, draw_pair
+from lightningdrag.data.clips import DrawnPair, draw_request, viewed_pair
 from lightningdrag.data.pairs import Rejected, changed_cells
 from lightningdrag.data.recipe import DEFAULT, DataRecipe
 from lightningdrag.data.tracks import cell_centres, dis_flow, disagreement, to_cells, tolerance
@@ -36,7 +36,8 @@ def photograph_pair(
         backward = far_motion(second, first)[0]
     elif rng.random() < 0.5:
         first, second, forward, backward = second, first, backward, forward
-    return draw_pair(first, second, forward, backward, (0, 1), view, rng, recipe.checks)
+    pair = viewed_pair(first, second, forward, backward, view, recipe.checks)
+    return draw_request(pair, (0, 1), view.kind, rng, recipe.checks)
 
 
 def far_motion(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

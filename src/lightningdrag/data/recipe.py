@@ -78,7 +78,7 @@ class CameraRule:
     """px; a hypothesis explains a point that it carries to within this."""
     static_share: float = 0.30
     static_cells: int = 6
-    steady_share: float = 0.40
+    steady_share: float = 0.60
     steady_cells: int = 8
     steady_sides: int = 3
     steady_lead: float = 0.20
@@ -139,6 +139,14 @@ class Checks:
     """The same between the two ends of a motion, at least..."""
     detail: float = 4.0
     """...where detail has this standard deviation, grey levels."""
+    texture: float = 2.0
+    """A handle's detail has this gradient in every direction, grey levels a pixel..."""
+    match: float = 0.85
+    """...and this correlation with what is where it lands."""
+    min_distinct: float = 0.08
+    """Share of what moves that must have such detail."""
+    min_confirmed: float = 0.6
+    """Share of the point tracks that end where the flow does."""
     bare: float = 6.0
     """A surface has nothing that can be seen to move where its detail's deviation is less; the same up to
     twice this where the light changed..."""
@@ -156,10 +164,13 @@ class DataRecipe:
     """How a dataset is made; the same recipe, inputs and seed give the same shards."""
 
     seed: int = 0
-    tracker: str = "dis"
-    """What finds motion: one of :data:`lightningdrag.data.trackers.TRACKERS`."""
-    tracker_weights: str = ""
+    flow: str = "dis"
+    """What finds dense motion; :mod:`lightningdrag.data.trackers` has the names."""
+    flow_weights: str = ""
     """Its weight file, where it needs one."""
+    tracker: str = "lk"
+    """What follows points, to confirm the flow."""
+    tracker_weights: str = ""
     amounts: Amounts = field(default_factory=Amounts)
     frames: Frames = field(default_factory=Frames)
     shots: Shots = field(default_factory=Shots)

@@ -21,7 +21,7 @@ from lightningdrag.data.shards import encode_sample
 from lightningdrag.data.shots import split_shots
 from lightningdrag.data.synthetic import synthetic_pair
 from lightningdrag.data.tasks import Task
-from lightningdrag.data.trackers import load_tracker
+from lightningdrag.data.trackers import load_trackers
 from lightningdrag.data.video import UnreadableVideo, Video, first_frame, scaled_photo, without_bars
 
 STRATA = (0.04, 0.10)  # mean drag length over the short side: small, medium, large
@@ -71,7 +71,7 @@ def _video_samples(
     task: Task, recipe: DataRecipe, rng: np.random.Generator, outcome: Outcome
 ) -> Iterator[dict[str, bytes]]:
     wanted = 4 * task.count if task.split == "dev" else task.count
-    tracker = load_tracker(recipe.tracker, recipe.tracker_weights)
+    trackers = load_trackers(recipe.flow, recipe.flow_weights, recipe.tracker, recipe.tracker_weights)
     video = Video(task.places[0], recipe.frames)
     pairs: list[DrawnPair] = []
     for number, piece in enumerate(video.pieces()):
@@ -81,7 +81,7 @@ def _video_samples(
             shot = without_bars(piece[start:stop], recipe.frames.bar_level)
             share = max(2, -(-due * len(shot) // len(piece)))
             count = min(share, due - len(pairs))
-            for drawn in shot_pairs(shot, count, rng, outcome.dropped, recipe, tracker):
+            for drawn in shot_pairs(shot, count, rng, outcome.dropped, recipe, trackers):
                 begin = start + outcome.frames
                 pairs.append(replace(drawn, frames=(drawn.frames[0] + begin, drawn.frames[1] + begin)))
         outcome.frames += len(piece)

@@ -1,74 +1,86 @@
-"""What finds motion: OpenCV's DIS flow, or a network with the user's weights.
+"""What finds motion: dense flow and point tracks, by name.
 
-A tracker takes the frames of a shot and gives the flow between all neighbours, both ways; chaining, the
-checks forward and backward, and occlusion are the same for all (:mod:`lightningdrag.data.tracks`).
+The defaults are OpenCV's and need no weights. A name is one of those below, one that an installed package
+declares as an entry point, or ``package.module:factory``. A factory takes the place of the weights (``""``
+where none are given) and returns a :data:`~lightningdrag.data.tracks.FlowTracker` or a
+:data:`~lightningdrag.data.points.PointTracker`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-import numpy as np
+from lightningdrag.data.points import PointTracker, lucas_kanade
+from lightningdrag.data.recipe import RecipeError
+from lightningdrag.data.tracks import FlowTracker, clip_flow
 
-from lightningdrag.data.tracks import ClipFlow, Tracker, clip_flow
+FLOWS = {
+    "raft-small": "lightningdrag.data.raft:small",
+    "raft-large": "lightningdrag.data.raft:large",
+}
+"""Besides ``dis``, which needs nothing: RAFT (Teed and Deng, 2020; BSD-3) of torchvision."""
 
-TRACKERS = ("dis", "raft-small", "raft-large")
-"""``dis`` needs nothing. RAFT (Teed and Deng, 2020; BSD-3) needs torchvision and its weight file."""
+POINT_TRACKERS = {
+    "tapir": "lightningdrag.data.learned_points:tapir",
+    "tapnext": "lightningdrag.data.learned_points:tapnext",
+    "cotracker": "lightningdrag.data.learned_points:cotracker",
+}
+"""Besides ``lk``, which needs nothing: TAPIR and TAPNext (Apache-2.0), CoTracker (CC-BY-NC 4.0)."""
+
+NOTICES = {
+    "cotracker": "CoTracker's code and weights are under CC-BY-NC 4.0: what they give may not be used "
+    "commercially; that holds for a dataset made with them"
+}
+"""What has to be told to whoever chooses a tracker."""
+
+
+@dataclass(frozen=True)
+class Trackers:
+    """What finds motion in a shot."""
+
+    flow: FlowTracker = clip_flow
+    points: PointTracker = lucas_kanade
+
+
+CLASSIC = Trackers()
+"""OpenCV's."""
 
 
 @lru_cache(maxsize=1)
-def load_tracker(name: str, weights: str = "") -> Tracker:
-    """A tracker by its name.
+def load_trackers(
+    flow: str = "dis", flow_weights: str = "", tracker: str = "lk", weights: str = ""
+) -> Trackers:
+    """The trackers by their names.
 
     Raises:
-        ValueError: no tracker has this name, or its weights are missing or of another network.
+        RecipeError: nothing has this name, or its weights are missing or of another network.
     """
-    if name == "dis":
-        return clip_flow
-    if name not in TRACKERS:
-        raise ValueError(f"there is no tracker {name!r}; there are {', '.join(TRACKERS)}")
-    if not weights:
-        raise ValueError(f"the tracker {name} needs its weights: set tracker_weights to torchvision's file")
-    return Raft(name, weights)
+    return Trackers(
+        clip_flow if flow == "dis" else _made("flow", flow, flow_weights, FLOWS),
+        lucas_kanade if tracker == "lk" else _made("tracker", tracker, weights, POINT_TRACKERS),
+    )
 
 
-class Raft:
-    """Torchvision's RAFT as a tracker, on a GPU if there is one.
+def _made(kind: str, name: str, weights: str, known: Mapping[str, str]) -> Any:
+    group = f"lightningdrag.{kind}s"
+    if name in known and not weights:
+        raise RecipeError(f"the {kind} {name} needs its weights: set {kind}_weights to their file")
+    try:
+        factory: Callable[[str], Any] = _entry(name, group, known).load()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError(f"the {kind} {name!r} cannot be loaded: {error}") from error
+    return factory(weights)
 
-    Args:
-        name: ``"raft-small"`` or ``"raft-large"``.
-        weights: a state dict as torchvision publishes it.
-    """
 
-    def __init__(self, name: str, weights: str) -> None:
-        import torch
-        from torchvision.models import optical_flow
-
-        build = optical_flow.raft_small if name == "raft-small" else optical_flow.raft_large
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = build(weights=None)
-        try:
-            self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except RuntimeError as error:
-            raise ValueError(f"{weights} holds no weights of {name}") from error
-        self.model.eval().to(self.device)
-
-    def __call__(self, frames: np.ndarray) -> ClipFlow:
-        """``(T, H, W, 3)`` uint8 RGB -> the flow between neighbours."""
-        steps = range(len(frames) - 1)
-        return ClipFlow(
-            np.stack([self._flow(frames[k], frames[k + 1]) for k in steps]),
-            np.stack([self._flow(frames[k + 1], frames[k]) for k in steps]),
-        )
-
-    def _flow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """``(H, W, 2)``. RAFT takes sides of 128 px and more, multiples of 8."""
-        import torch
-
-        height, width = first.shape[:2]
-        pad = [(0, max(128, -(-height // 8) * 8) - height), (0, max(128, -(-width // 8) * 8) - width), (0, 0)]
-        images = [torch.from_numpy(np.pad(image, pad, "edge")) for image in (first, second)]
-        batch = [image.permute(2, 0, 1)[None].to(self.device) / 127.5 - 1 for image in images]
-        with torch.inference_mode():
-            flow = self.model(*batch)[-1][0, :, :height, :width]
-        return np.ascontiguousarray(flow.permute(1, 2, 0).float().cpu().numpy())
+def _entry(name: str, group: str, known: Mapping[str, str]) -> EntryPoint:
+    if name in known or ":" in name:
+        return EntryPoint(name, known.get(name, name), group)
+    found = {entry.name: entry for entry in entry_points(group=group)}
+    if name not in found:
+        there = ", ".join((("dis" if group.endswith("flows") else "lk"), *known, *found))
+        raise ValueError(f"there are {there}, or package.module:factory")
+    return found[name]

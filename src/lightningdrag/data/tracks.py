@@ -18,9 +18,12 @@ STRIDE = 2
 OCCLUDED = 0
 """What is here cannot be seen in the other frame."""
 VISIBLE = 1
-"""Seen in the other frame; forward and backward motion agree."""
+"""Seen in the other frame; forward and backward motion agree, and detail of its own shows it."""
 UNKNOWN = 2
 """The motion here is not to be trusted."""
+PLAIN = 3
+"""As visible, but nothing of its own shows the motion: the inside of an even surface, the ground beside a
+moving outline. No handle goes there."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ClipFlow:
     backward: np.ndarray
 
 
-Tracker = Callable[[np.ndarray], ClipFlow]
+FlowTracker = Callable[[np.ndarray], ClipFlow]
 """Finds the motion between all neighbouring frames of ``(T, H, W, 3)`` uint8 RGB."""
 
 
@@ -58,12 +61,22 @@ def clip_flow(frames: np.ndarray) -> ClipFlow:
     )
 
 
+def is_known(state: np.ndarray) -> np.ndarray:
+    """``(h, w)`` bool: the motion was checked, and ends in something that is seen."""
+    return (state == VISIBLE) | (state == PLAIN)
+
+
 def cell_centres(height: int, width: int) -> np.ndarray:
     """``(H // 2, W // 2, 2)`` float32, the pixel (x, y) of each cell's centre."""
     centre = (STRIDE - 1) / 2
     x = np.arange(width // STRIDE, dtype=np.float32) * STRIDE + centre
     y = np.arange(height // STRIDE, dtype=np.float32) * STRIDE + centre
     return np.stack(np.meshgrid(x, y), axis=-1)
+
+
+def pixel_grid(height: int, width: int) -> np.ndarray:
+    """``(H, W, 2)`` float32, the (x, y) of each pixel."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
 
 
 def look_up(field: np.ndarray, positions: np.ndarray) -> np.ndarray:
