@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from evaluation_scenes import DRAGS, JitteredWarp, prepared
 from killing import kill_first_worker
 from lightningdrag.commands import build_app
 from lightningdrag.commands.evaluate import model_rows
-from lightningdrag.evaluation.baselines import BASELINES
+from lightningdrag.evaluation.baselines import BASELINES, Asked
 from lightningdrag.evaluation.case import TRUTH, CaseScores, Problem
 from lightningdrag.evaluation.evaluate import evaluate
 from lightningdrag.evaluation.job import Job, Workshop
@@ -176,6 +177,41 @@ def test_processes_score_as_one_does_and_none_is_left(folder: Path, tmp_path: Pa
         ]
 
     assert figures(one) == figures(two)
+
+
+def test_cases_edited_together_score_as_one_by_one(folder: Path) -> None:
+    """With the built-in model: its passes hold several cases, and what they change is rounding."""
+    job = Job("pairs", str(folder), limit=4, model="builtin", rows={"builtin": {"steps": 1}})
+    passes: dict[int, set[int]] = {1: set(), 3: set()}
+    scores: list[list[dict[str, float]]] = []
+    for batch, sizes in passes.items():
+        shop = Workshop(replace(job, batch=batch))
+        shop.methods = {"builtin": shop.methods["builtin"]}
+        renderer = shop.methods["builtin"].editor.model.network.renderer  # type: ignore[attr-defined]
+        renderer.register_forward_pre_hook(lambda _, given, sizes=sizes: sizes.add(len(given[1].source)))
+        scores.append([o.scores.scores["builtin"] for o in run(shop, range(4)) if o.scores])
+    assert passes == {1: {1, 4}, 3: {1, 3, 4}}, "four are the candidates of one edit"
+    alone, together = scores
+    for one, two in zip(alone, together, strict=True):
+        for key in ("psnr", "psnr_back", "ssim", "deviation_targets"):
+            assert two[key] == pytest.approx(one[key], abs=0.1, nan_ok=True), key
+
+
+def test_of_cases_edited_together_only_the_one_that_fails_is_listed(folder: Path) -> None:
+    class Failing(JitteredWarp):
+        def many(self, asked: list[Asked], seed: int, batch: int) -> list[np.ndarray]:
+            return [self(*edit, seed) for edit in asked]
+
+        def __call__(self, source: np.ndarray, *edit: Any) -> np.ndarray:
+            if (source == bad).all():
+                raise ValueError("no such thing")
+            return super().__call__(source, *edit)
+
+    bad = PairSet(folder)[1].source
+    shop = Workshop(Job("pairs", str(folder), batch=2), {"failing": Failing()})
+    outcomes = list(run(shop, range(3)))
+    assert ["failing" in o.scores.scores for o in outcomes if o.scores] == [True, False, True]
+    assert [p.problem for o in outcomes for p in o.problems] == ["no such thing"]
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_one_line(folder: Path, tmp_path: Path) -> None:

@@ -73,6 +73,9 @@ def evaluate(
         typer.Option(help="Folder with the networks of LPIPS, CLIP and DIFT, or `hub` to download them."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that edit and score.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Cases that the model edits in one pass; s/edit is then a share of it.")
+    ] = 1,
     allow_missing: Annotated[bool, typer.Option(help="Exit with 0 though something was not scored.")] = False,
 ) -> None:
     """Score a model, the baselines and the true frame itself; write the table, a page and sheets.
@@ -104,6 +107,7 @@ def evaluate(
         rows=rows,
         results=tuple(str(path) for path in results or []),
         weights=weights,
+        batch=batch,
     )
     report = run_job(job, out, workers)
     typer.echo(markdown(report))

@@ -6,7 +6,7 @@ the table by being wrapped in one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lightningdrag.drag import as_drags
+from lightningdrag.request import EditRequest
 from lightningdrag.warp import drag_displacement, forward_warp, rim_anchors, sample
 
 if TYPE_CHECKING:
@@ -60,6 +62,19 @@ class SamplingMethod(Protocol):
         seed: int,
         count: int,
     ) -> list[np.ndarray]: ...
+
+
+Asked = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Source, handles, targets and mask, as an :class:`EditMethod` is given them."""
+
+
+@runtime_checkable
+class BatchMethod(Protocol):
+    """A method that can do several edits in one pass."""
+
+    def many(self, asked: Sequence[Asked], seed: int, batch: int) -> list[np.ndarray]:
+        """A result for each, the same as alone to within rounding; ``batch`` at most in a pass."""
+        ...
 
 
 def identity(
@@ -225,7 +240,12 @@ class EditorMethod:
     def __call__(
         self, source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
     ) -> np.ndarray:
-        return self.candidates(source, handles, targets, mask, seed, 1)[0]
+        return self.many([(source, handles, targets, mask)], seed, 1)[0]
+
+    def many(self, asked: Sequence[Asked], seed: int, batch: int) -> list[np.ndarray]:
+        images = [Image.fromarray(source) for source, *_ in asked]
+        requests = [self._request(*edit, seed=seed) for _, *edit in asked]
+        return [np.asarray(result.image) for result in self.editor.run_many(images, requests, batch=batch)]
 
     def candidates(
         self,
@@ -236,11 +256,11 @@ class EditorMethod:
         seed: int,
         count: int,
     ) -> list[np.ndarray]:
-        drags = [
-            (tuple(handle), tuple(target))
-            for handle, target in zip(handles.tolist(), targets.tolist(), strict=True)
-        ]
-        result = self.editor.edit(
-            Image.fromarray(source), drags, mask=mask, seed=seed, num_images=count, **self.options
-        )
-        return [np.asarray(image) for image in result.images]
+        request = self._request(handles, targets, mask, seed=seed, num_images=count)
+        return [np.asarray(image) for image in self.editor.run(Image.fromarray(source), request).images]
+
+    def _request(
+        self, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, **options: Any
+    ) -> EditRequest:
+        drags = as_drags(zip(handles.tolist(), targets.tolist(), strict=True))
+        return EditRequest(drags, mask, **options, **self.options)

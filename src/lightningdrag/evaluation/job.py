@@ -33,6 +33,8 @@ class Job:
         results: folders of results in the benchmark's layout, each a row of its own.
         weights: where the networks of some measures are (``networks.load_networks``).
         seed: of every edit.
+        batch: at most this many cases are edited in one pass, by methods that can (``BatchMethod``); the
+            time of an edit is then its share.
     """
 
     benchmark: str
@@ -44,6 +46,7 @@ class Job:
     results: tuple[str, ...] = ()
     weights: str | None = None
     seed: int = 0
+    batch: int = 1
 
     def stamp(self) -> str:
         """Changes when the files of the model, the pairs or the results do; a hub id is taken as it is."""

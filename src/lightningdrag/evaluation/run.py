@@ -7,9 +7,10 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 
 from lightningdrag import __version__
 from lightningdrag.evaluation import measures
-from lightningdrag.evaluation.baselines import EditMethod, SamplingMethod
+from lightningdrag.evaluation.baselines import Asked, BatchMethod, EditMethod, SamplingMethod
 from lightningdrag.evaluation.case import TRUTH, Case, CaseScores, Problem
 from lightningdrag.evaluation.job import Job, Workshop, describe
 from lightningdrag.files import write_atomically
@@ -33,6 +34,10 @@ CANDIDATE_CASES = 48
 """Candidates are compared on this many cases, spread evenly: they cost as much as all else."""
 QUEUED_EDITS = 2
 """How many cases' edits may wait to be scored."""
+BATCHES_AHEAD = 4
+"""Cases of like size, which go through a model together, are looked for among this many batches."""
+FAILURES = (OSError, ValueError, RuntimeError)
+"""What a method may raise; the case is then listed."""
 PROGRESS = "progress.jsonl"
 EDITS = "edits"
 
@@ -59,27 +64,33 @@ class _Edits:
     problems: list[Problem]
 
 
-def run(shop: Workshop, indices: Iterable[int], out: Path | None = None) -> Iterator[Outcome]:
-    """Edit and score cases in this process; one case is scored while the next is edited.
+def run(shop: Workshop, indices: Sequence[int], out: Path | None = None) -> Iterator[Outcome]:
+    """Edit and score cases in this process; some are scored while the next are edited.
 
     Args:
         out: where the pictures of the model's rows go; None keeps none.
     """
     waiting: deque[Future[Outcome]] = deque()
     with ThreadPoolExecutor(1) as scorer:
-        for index in indices:
-            waiting.append(scorer.submit(_score, shop, _edit(shop, index), out))
+        for some in _portions(shop.job, indices):
+            waiting += [scorer.submit(_score, shop, edits, out) for edits in _edit(shop, some)]
             while len(waiting) > QUEUED_EDITS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
+def _portions(job: Job, indices: Sequence[int]) -> list[Sequence[int]]:
+    """The cases that are edited before the first of them is scored."""
+    size = 1 if job.batch == 1 else BATCHES_AHEAD * job.batch
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
 _worker: tuple[Workshop, Path]
 """What a worker process has opened; set in such processes only."""
 
 
-def run_in_processes(shop: Workshop, indices: Iterable[int], out: Path, workers: int) -> Iterator[Outcome]:
+def run_in_processes(shop: Workshop, indices: Sequence[int], out: Path, workers: int) -> Iterator[Outcome]:
     """The same by several processes, each with its own model and its share of the cores; in order.
 
     Raises:
@@ -89,7 +100,8 @@ def run_in_processes(shop: Workshop, indices: Iterable[int], out: Path, workers:
         workers, get_context("spawn"), _open_in_worker, (shop.job, shop.peers, out, workers)
     )
     try:
-        yield from pool.map(_run_in_worker, indices)
+        for outcomes in pool.map(_run_in_worker, _portions(shop.job, indices)):
+            yield from outcomes
     except BrokenProcessPool as error:
         raise ChildProcessError(f"{KILLED}run the same command again") from error
     finally:
@@ -105,40 +117,69 @@ def _open_in_worker(job: Job, peers: Mapping[str, EditMethod], out: Path, worker
     _worker = (Workshop(job, peers), out)
 
 
-def _run_in_worker(index: int) -> Outcome:
+def _run_in_worker(indices: Sequence[int]) -> list[Outcome]:
     shop, out = _worker
-    return _score(shop, _edit(shop, index), out)
+    return [_score(shop, edits, out) for edits in _edit(shop, indices)]
 
 
-def _edit(shop: Workshop, index: int) -> _Edits:
-    """Every method's result for one case, timed, dragged back, and some with candidates."""
-    label, seed = shop.cases.label(index), shop.job.seed
-    try:
-        case = shop.cases[index]
-    except (OSError, ValueError) as error:
-        return _Edits(index, None, {}, {}, [Problem(label, "", describe(error))])
-    stride = max(1, len(shop.cases) // CANDIDATE_CASES)
-    results: dict[str, np.ndarray] = {}
-    known: dict[str, measures.Scores] = {}
-    problems: list[Problem] = []
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there, back = (case.handles, case.targets), (case.targets, case.handles)
+def _edit(shop: Workshop, indices: Sequence[int]) -> list[_Edits]:
+    """Every method's results for some cases, timed, dragged back, and some with candidates."""
+    edits = [_opened(shop, index) for index in indices]
     for name, method in shop.methods.items():
+        _edit_by(name, method, [each for each in edits if each.case is not None], shop)
+    for each in edits:
+        if each.case is not None:
+            read, wrong = shop.read_results(each.index, each.case)
+            each.results.update(read)
+            each.problems.extend(
+                Problem(shop.cases.label(each.index), name, text) for name, text in wrong.items()
+            )
+    return edits
+
+
+def _opened(shop: Workshop, index: int) -> _Edits:
+    try:
+        return _Edits(index, shop.cases[index], {}, {}, [])
+    except (OSError, ValueError) as error:
+        return _Edits(index, None, {}, {}, [Problem(shop.cases.label(index), "", describe(error))])
+
+
+def _edit_by(name: str, method: EditMethod, edits: Sequence[_Edits], shop: Workshop) -> None:
+    """Add a method's results; it does the cases together if it can."""
+    seed, batch = shop.job.seed, shop.job.batch
+    if len(edits) > 1 and isinstance(method, BatchMethod):
+        with suppress(*FAILURES):  # if one of them is wrong, one by one says which
+            return _make(name, method, lambda asked: method.many(asked, seed, batch), edits, shop)
+    for each in edits:
         try:
-            reset_peak(device)
-            start = time.perf_counter()
-            results[name] = _checked(method(case.source, *there, case.mask, seed), case)
-            known[name] = {"seconds": time.perf_counter() - start, "megabytes": peak_bytes(device) / 1e6}
-            known[name] |= measures.returned(method(results[name], *back, case.mask, seed), case)
-            if isinstance(method, SamplingMethod) and index % stride == 0:
-                offered = method.candidates(case.source, *there, case.mask, seed, NUM_CANDIDATES)
-                known[name] |= measures.candidates(offered, case)
-        except (OSError, ValueError, RuntimeError) as error:
-            results.pop(name, None)
-            problems.append(Problem(label, name, describe(error)))
-    read, wrong = shop.read_results(index, case)
-    problems += [Problem(label, name, text) for name, text in wrong.items()]
-    return _Edits(index, case, results | read, known, problems)
+            _make(name, method, lambda asked: [method(*edit, seed) for edit in asked], [each], shop)
+        except FAILURES as error:
+            each.problems.append(Problem(shop.cases.label(each.index), name, describe(error)))
+
+
+def _make(
+    name: str,
+    method: EditMethod,
+    make: Callable[[Sequence[Asked]], list[np.ndarray]],
+    edits: Sequence[_Edits],
+    shop: Workshop,
+) -> None:
+    """Make and score some results, which share their time; all are added or none."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cases = [each.case for each in edits if each.case is not None]
+    reset_peak(device)
+    start = time.perf_counter()
+    results = make([(case.source, case.handles, case.targets, case.mask) for case in cases])
+    seconds, peak = time.perf_counter() - start, peak_bytes(device)
+    there = [(_checked(result, case), case) for result, case in zip(results, cases, strict=True)]
+    backs = make([(result, case.targets, case.handles, case.mask) for result, case in there])
+    stride = max(1, len(shop.cases) // CANDIDATE_CASES)
+    for each, (result, case), back in zip(edits, there, backs, strict=True):
+        scores = {"seconds": seconds / len(edits), "megabytes": peak / 1e6, **measures.returned(back, case)}
+        if isinstance(method, SamplingMethod) and each.index % stride == 0:
+            asked = (case.source, case.handles, case.targets, case.mask, shop.job.seed)
+            scores |= measures.candidates(method.candidates(*asked, NUM_CANDIDATES), case)
+        each.results[name], each.known[name] = result, scores
 
 
 def _checked(result: np.ndarray, case: Case) -> np.ndarray:
