@@ -58,6 +58,7 @@ def test_the_command_writes_tables_a_page_and_sheets(done: tuple[Any, Path]) -> 
     report = json.loads((out / "report.json").read_text())
     assert list(report["table"]["average"]) == [*BASELINES, "warp, 1 step", "warp, 2 steps", TRUTH]
     assert report["about"].keys() >= {"command", "commit", "machine", "split"}
+    assert list(report["extremes"]) == ["warp, 1 step", "warp, 2 steps"]
     assert "warp, 2 steps" in result.stdout
 
 

@@ -22,6 +22,7 @@ from lightningdrag.evaluation.case import TRUTH, Case, CaseScores
 from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.measures import pixels
 from lightningdrag.evaluation.pairs import PairSet
+from lightningdrag.evaluation.ranking import EXTREMES, extremes
 from lightningdrag.evaluation.report import build_report, to_json
 from lightningdrag.evaluation.run import run
 from lightningdrag.evaluation.sheets import choose, context_box, write_sheets
@@ -162,6 +163,8 @@ def test_the_report_is_valid_json_and_a_table_for_people(scores: list[CaseScores
     text = markdown(report)
     for name in (*BASELINES, TRUTH, "Small drags, 2 pairs", "1 point, 6 pairs"):
         assert name in text
+    mean, low, high = (report["table"]["average"]["identity"]["psnr"][key] for key in ("mean", "low", "high"))
+    assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in text
 
 
 def test_best_and_worst_are_ranked_by_gain(scores: list[CaseScores]) -> None:
@@ -170,6 +173,9 @@ def test_best_and_worst_are_ranked_by_gain(scores: list[CaseScores]) -> None:
     assert gains == sorted(gains, reverse=True)
     assert [s.index for s in chosen["worst"]] == [s.index for s in chosen["best"]][::-1]
     assert [s.index for s in chosen["random"]] == list(range(len(DRAGS)))
+    named = extremes(scores, ["jittered"])["jittered"]
+    assert named["best"] == [s.name for s in chosen["best"]] == named["worst"][::-1]
+    assert EXTREMES == 20
 
 
 def test_sheets_show_four_pictures_a_row(scores: list[CaseScores], folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lightningdrag.evaluation.case import Case, CaseScores
 from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.page import build_page
 from lightningdrag.evaluation.provenance import provenance
+from lightningdrag.evaluation.ranking import extremes
 from lightningdrag.evaluation.report import build_report, to_json
 from lightningdrag.evaluation.run import Progress, edit_path, run, run_in_processes
 from lightningdrag.evaluation.sheets import write_sheets
@@ -34,7 +35,7 @@ def evaluate(
         peers: methods of others, by the names of their rows.
 
     Returns:
-        The report, as ``report.build_report`` makes it.
+        The report, as ``report.build_report`` makes it, with the best and worst cases of each row.
 
     Raises:
         ValueError, OSError: there are no such cases, no such model, or ``out`` cannot be written.
@@ -52,6 +53,7 @@ def evaluate(
     split = {"split": job.split} if job.benchmark == "pairs" else {}
     about = {"benchmark": job.benchmark, **split, "workers": str(workers), **provenance()}
     report = build_report(scores, about, shop.cases.expected, problems, shop.absent)
+    report["extremes"] = extremes(scores, shop.own_rows)
     _write(report, scores, shop, out)
     progress.finish()
     return report

@@ -10,12 +10,11 @@ import numpy as np
 
 from lightningdrag.evaluation.case import TRUTH, Benchmark, Case, CaseScores
 from lightningdrag.evaluation.columns import AVERAGE, COLUMNS, REFERENCE
+from lightningdrag.evaluation.ranking import EXTREMES, ranked
 from lightningdrag.evaluation.report import values_of
 from lightningdrag.evaluation.tables import TextTable, coverage, difference_table, problem_lines, tables
 from lightningdrag.report import Edit, Gallery, Page, Part, Plot, Section, Table, Text, data_uri, plots
 
-EXTREMES = 20
-"""How many of the best, of the worst, and of the cases between the gallery shows."""
 PICTURE_SIDE = 384
 CURVE_BINS = 8
 LEAST_SECONDS = 1e-4
@@ -23,26 +22,6 @@ TITLES = {column.key: column.title for column in COLUMNS}
 
 PictureOf = Callable[[Case, int, str], "np.ndarray | None"]
 """The result of a row for a case and its index, ``(H, W, 3)`` uint8; None if there is none."""
-
-
-def ranking_key(scores: Sequence[CaseScores], row: str) -> tuple[str, int]:
-    """The measure that ranks the cases of a row, and 1 if higher is better, -1 if lower is."""
-    for key, sign in (("psnr", 1), ("md", -1), ("point_error", -1)):
-        if np.isfinite(values_of(scores, row, key)).any():
-            return key, sign
-    return "dai_5", -1
-
-
-def ranked(scores: Sequence[CaseScores], row: str) -> list[CaseScores]:
-    """The cases from a row's best to its worst: by the gain in PSNR over the reference warp, or, without
-    a truth, by its distance; cases where that is not defined are left out."""
-    key, sign = ranking_key(scores, row)
-    values = sign * values_of(scores, row, key)
-    if key == "psnr":
-        with np.errstate(invalid="ignore"):
-            values = values - values_of(scores, REFERENCE, key)
-    order = [i for i in np.argsort(-values, kind="stable") if not np.isnan(values[i])]
-    return [scores[i] for i in order]
 
 
 def build_page(

@@ -14,7 +14,8 @@ from lightningdrag.drag import Drag
 from lightningdrag.draw import draw_drags
 from lightningdrag.evaluation.case import TRUTH, Benchmark, Case, CaseScores
 from lightningdrag.evaluation.columns import REFERENCE
-from lightningdrag.evaluation.page import PictureOf, ranked
+from lightningdrag.evaluation.page import PictureOf
+from lightningdrag.evaluation.ranking import ranked
 from lightningdrag.files import write_atomically
 
 NUM_EXTREME = 8
@@ -28,7 +29,7 @@ Box = tuple[int, int, int, int]
 
 
 def choose(scores: Sequence[CaseScores], method: str, seed: int = 0) -> dict[str, list[CaseScores]]:
-    """The best and the worst cases of a method (``page.ranked``), and random ones."""
+    """The best and the worst cases of a method (``ranking.ranked``), and random ones."""
     best = ranked(scores, method)
     order = np.random.default_rng(seed).permutation(len(scores))[:NUM_RANDOM]
     return {

@@ -49,7 +49,7 @@ def tables(report: dict[str, Any]) -> list[TextTable]:
     more = _section(
         average, [c for c in COLUMNS if not c.main], "Rim, outside, dragged back, patches, memory"
     )
-    made = [first, more, *_candidates(average)]
+    made = [first, _intervals(average, main), more, *_candidates(average)]
     for name, rows in table.items():
         if name == AVERAGE:
             continue
@@ -140,6 +140,12 @@ def _candidates(rows: dict[str, dict[str, Any]]) -> list[TextTable]:
     return [TextTable("Four candidates of one edit", head, body)]
 
 
+def _intervals(rows: dict[str, dict[str, Any]], columns: Sequence[Column]) -> TextTable:
+    shown = [c for c in columns if not c.median and any(c.key in row for row in rows.values())]
+    body = [[method, *(spanned(row.get(c.key), c) for c in shown)] for method, row in rows.items()]
+    return TextTable("Averages with their intervals", ["", *(c.title for c in shown)], body)
+
+
 def cell(value: dict[str, Any] | None, column: Column) -> str:
     """The mean of a measure, in the measure's own form."""
     if value is None:
@@ -147,11 +153,19 @@ def cell(value: dict[str, Any] | None, column: Column) -> str:
     return "∞" if math.isinf(value["mean"]) else column.form.format(value["mean"])
 
 
+def spanned(value: dict[str, Any] | None, column: Column) -> str:
+    """The mean of a measure with its interval."""
+    return cell(value, column) if value is None or math.isinf(value["mean"]) else _span(value, column.form)
+
+
 def signed(value: dict[str, Any] | None, column: Column) -> str:
     """A difference with its interval."""
     if value is None or not math.isfinite(value["mean"]):
         return UNDEFINED
-    form = column.form.replace(":", ":+")
+    return _span(value, column.form.replace(":", ":+"))
+
+
+def _span(value: dict[str, Any], form: str) -> str:
     mean, low, high = (form.format(value[key]) for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
