@@ -89,7 +89,7 @@ def main() -> None:
     photos = [photo(kind) for kind in KINDS]
     statuses: Counter[int] = Counter()
     slowest = 0.0
-    with served(queue=32) as (address, _), httpx.Client(base_url=address, timeout=30) as http:
+    with served() as (address, _), httpx.Client(base_url=address, timeout=30) as http:
         session = http.post("/api/v1/sessions", content=photos[0]).json()["id"]
         kept = f"/api/v1/sessions/{session}/rounds/0/photo"
         before = http.get(kept).content

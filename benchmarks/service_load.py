@@ -2,11 +2,16 @@
 
     python benchmarks/service_load.py --clients 50 --seconds 120
 
-Starts ``lightningdrag serve`` on a free port. Each client opens a session of a 512x512 photo, then edits it
+Starts ``lightningdrag serve`` on a free port. Each client opens a session of a 512x512 photo and edits two
+parts of it, which has every window encoded: that is the warm-up, 100 edits for 50 clients. Then it edits
 again and again: it queues an edit, listens to its events, fetches the result as a thumbnail, and waits as
-Retry-After says where it is refused. Every second edit drags somewhere else, so that the model has to look
-at another window. The bare model does the same edits through ``DragEditor`` in a process of its own,
-first alone, then again after the load, since other work on the machine may change meanwhile.
+Retry-After says where it is refused. Latency and throughput are those after the warm-up, memory that of
+server and worker together from its end.
+
+The bare model is a loop in a process of its own that does no more than has to be done: the same photos
+opened and the same windows encoded before, then edits through ``DragEditor``, one after the other, each to
+the bytes of its thumbnail. It runs alone, before the load and after it, since other work on the machine may
+change meanwhile. Clients and server share the cores with the worker; their CPU time is told apart.
 
 Cannot show: networks, real people's pauses, photos of many megapixels.
 """
@@ -20,6 +25,7 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -34,14 +40,20 @@ from PIL import Image
 BARE = """
 import sys, time, json
 from lightningdrag import DragEditor, EditRequest
-from lightningdrag.photo import open_photo
-photo, requests, seconds = open_photo(sys.argv[1]), json.loads(sys.argv[2]), float(sys.argv[3])
-session = DragEditor.from_pretrained("builtin", device="cpu").open(photo)
-for text in requests:
-    session.run(EditRequest.from_json(text))
+from lightningdrag.photo import encode_photo
+from lightningdrag.service.animation import reduced
+path, requests, seconds, photos = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+editor = DragEditor.from_pretrained("builtin", device="cpu")
+sessions = [editor.open(path) for _ in range(photos)]
+def edit(count):
+    text = requests[count // photos % len(requests)]
+    result = sessions[count % photos].run(EditRequest.from_json(text))
+    return encode_photo(reduced(result.photos[0], 256), "WEBP")
+for count in range(photos * len(requests)):
+    edit(count)
 start, before, count = time.perf_counter(), time.process_time(), 0
 while time.perf_counter() - start < seconds:
-    session.run(EditRequest.from_json(requests[count % len(requests)]))
+    edit(count)
     count += 1
 print(count / (time.perf_counter() - start), (time.process_time() - before) / count)
 """
@@ -50,13 +62,15 @@ print(count / (time.perf_counter() - start), (time.process_time() - before) / co
 class Load:
     """What all clients saw."""
 
-    def __init__(self, end: float) -> None:
-        self.end = end
+    def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
         self.states: Counter[str] = Counter()
         self.latencies: dict[int, list[float]] = defaultdict(list)
         self.deepest = 0
-        self.memory: list[tuple[int, float]] = []
+        self.memory: dict[int, float] = {}
+        self.seconds = 0.0
+        self.client_seconds = 0.0  # of the CPU
+        self.server_seconds = [0.0, 0.0]  # of the server and of its worker
 
     @property
     def done(self) -> int:
@@ -83,10 +97,10 @@ def photo_file() -> bytes:
 
 
 @contextmanager
-def served(queue: int) -> Iterator[tuple[str, psutil.Process]]:
+def served(*options: str) -> Iterator[tuple[str, psutil.Process]]:
     """The command line's server, ready."""
-    command = [sys.executable, "-m", "lightningdrag", "serve", "--port", "0", "--queue", str(queue)]
-    command += ["--rate", "100000", "--device", "cpu"]
+    command = [sys.executable, "-m", "lightningdrag", "serve", "--port", "0", "--device", "cpu"]
+    command += ["--rate", "100000", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
@@ -104,73 +118,106 @@ def resident(process: psutil.Process) -> float:
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 2**20
 
 
-async def client(http: httpx.AsyncClient, load: Load, process: psutil.Process, photo: bytes) -> None:
-    opened = await http.post("/api/v1/sessions", content=photo)
-    load.statuses[opened.status_code] += 1
-    address = f"/api/v1/sessions/{opened.json()['id']}"
-    await asyncio.sleep(random.random())
-    number = random.randrange(2)
-    while time.monotonic() < load.end:
+class Client:
+    """Somebody with one photo, who edits it again and again."""
+
+    def __init__(self, http: httpx.AsyncClient, photo: bytes) -> None:
+        self.http = http
+        self.photo = photo
+        self.number = 0
+
+    async def open(self, load: Load) -> None:
+        opened = await self.http.post("/api/v1/sessions", content=self.photo)
+        load.statuses[opened.status_code] += 1
+        self.address = f"/api/v1/sessions/{opened.json()['id']}"
+
+    async def edit(self, load: Load) -> None:
+        """One edit, from the request to its thumbnail, or a refusal and its pause."""
         start = time.monotonic()
-        answer = await http.post(f"{address}/jobs", data={"request": requests()[number % 2]})
+        answer = await self.http.post(f"{self.address}/jobs", data={"request": requests()[self.number % 2]})
         load.statuses[answer.status_code] += 1
         if answer.status_code == 429:
             await asyncio.sleep(float(answer.headers["Retry-After"]) * random.uniform(0.5, 1.5))
-            continue
+            return
         job = answer.json()
         load.deepest = max(load.deepest, job["place"])
-        async with http.stream("GET", f"{address}/jobs/{job['id']}/events") as events:
+        async with self.http.stream("GET", f"{self.address}/jobs/{job['id']}/events") as events:
             async for line in events.aiter_lines():
                 if line.startswith("data: "):
                     last = json.loads(line[6:])
         load.states[last["state"]] += 1
         load.latencies[job["place"]].append(time.monotonic() - start)
-        if load.done % 50 == 0:
-            load.memory.append((load.done, resident(process)))
-        shown = await http.get(last["candidates"][0], params={"format": "webp", "side": 256})
+        shown = await self.http.get(last["candidates"][0], params={"format": "webp", "side": 256})
         load.statuses[shown.status_code] += 1
-        number += 1
+        self.number += 1
 
 
-async def run_load(address: str, process: psutil.Process, clients: int, seconds: float) -> Load:
-    load = Load(time.monotonic() + seconds)
+async def run_load(address: str, process: psutil.Process, clients: int, seconds: float) -> tuple[Load, Load]:
+    """The warm-up and the load proper."""
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as http:
-        photo = photo_file()
-        await asyncio.gather(*(client(http, load, process, photo) for _ in range(clients)))
-    return load
+    async with httpx.AsyncClient(base_url=address, timeout=600, limits=limits) as http:
+        everyone = [Client(http, photo_file()) for _ in range(clients)]
+        first, load = Load(), Load()
+
+        async def warm_up(one: Client) -> None:
+            await one.open(first)
+            while one.number < len(requests()):
+                await one.edit(first)
+
+        async def go_on(one: Client) -> None:
+            await asyncio.sleep(random.random())
+            while time.monotonic() < end:
+                await one.edit(load)
+                if (count := first.done + load.done) % 100 == 0:
+                    load.memory[count] = resident(process)
+
+        await asyncio.gather(*map(warm_up, everyone))
+        load.memory[first.done] = resident(process)
+        before, server_before = time.process_time(), cpu_seconds_of_both(process)
+        start = time.monotonic()
+        end = start + seconds
+        await asyncio.gather(*map(go_on, everyone))
+        load.seconds = time.monotonic() - start
+        load.client_seconds = time.process_time() - before
+        load.server_seconds = [
+            now - then for now, then in zip(cpu_seconds_of_both(process), server_before, strict=True)
+        ]
+    return first, load
 
 
-def bare_model(seconds: float, folder: Path) -> tuple[float, float]:
+def bare_model(seconds: float, folder: Path, photos: int) -> tuple[float, float]:
     """Edits a second, and CPU seconds an edit, of the model alone in a process of its own."""
     path = folder / "photo.jpg"
     path.write_bytes(photo_file())
-    command = [sys.executable, "-c", BARE, str(path), json.dumps(requests()), str(seconds)]
+    command = [sys.executable, "-c", BARE, str(path), json.dumps(requests()), str(seconds), str(photos)]
     rate, cpu = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return float(rate), float(cpu)
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+def cpu_seconds_of_both(process: psutil.Process) -> list[float]:
+    """Of the server, and of its worker, which was started last."""
+    times = [each.cpu_times() for each in (process, process.children()[-1])]
+    return [each.user + each.system for each in times]
 
 
-def report(load: Load, rate: float, cpu: list[float], bare: list[tuple[float, float]]) -> None:
+def report(load: Load, bare: list[tuple[float, float]]) -> None:
     print("| place in the queue | edits | p50 | p95 |\n|---|---|---|---|")
     for low, high in ((1, 1), (2, 4), (5, 8), (9, 16), (17, 32)):
         values = [v for place in range(low, high + 1) for v in load.latencies.get(place, [])]
         if values:
             p50, p95 = np.percentile(values, (50, 95))
             print(f"| {low}-{high} | {len(values)} | {p50:.2f} s | {p95:.2f} s |")
+    answers = dict(sorted(load.statuses.items()))
+    print(f"\nanswers {answers}, jobs {dict(load.states)}, deepest {load.deepest}")
+    rate, alone = load.done / load.seconds, sum(rate for rate, _ in bare) / len(bare)
+    told = " and ".join(f"{rate:.2f}" for rate, _ in bare)
+    print(f"throughput {rate:.2f} edits/s, {rate / alone:.0%} of the bare model's: {told} before and after")
+    server, worker = (seconds / load.done for seconds in load.server_seconds)
     print(
-        f"\nanswers {dict(sorted(load.statuses.items()))}, jobs {dict(load.states)}, deepest {load.deepest}"
+        f"CPU seconds an edit: server {server:.3f}, worker {worker:.3f}, "
+        f"clients {load.client_seconds / load.done:.3f}; bare model {bare[0][1]:.3f} and {bare[1][1]:.3f}"
     )
-    print(f"throughput {rate:.2f} edits/s; bare model {bare[0][0]:.2f} before and {bare[1][0]:.2f} after")
-    print(
-        f"CPU seconds an edit: server {cpu[0] / load.done:.3f}, worker {cpu[1] / load.done:.3f}; "
-        f"bare model {bare[0][1]:.3f} and {bare[1][1]:.3f}"
-    )
-    print("memory after so many edits:", ", ".join(f"{n}: {m:.0f} MB" for n, m in load.memory[::4]))
+    print("memory after so many edits:", ", ".join(f"{n}: {m:.0f} MB" for n, m in load.memory.items()))
 
 
 def main() -> None:
@@ -178,26 +225,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--queue", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--bare-seconds", type=float, default=15)
     arguments = parser.parse_args()
 
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
-        bare = [bare_model(arguments.bare_seconds, Path(folder))]
-        with served(arguments.queue) as (address, process):
-            both = [process, *process.children()[-1:]]  # the worker was started last
-            before = [cpu_seconds(each) for each in both]
-            start = time.monotonic()
-            load = asyncio.run(run_load(address, process, arguments.clients, arguments.seconds))
-            rate = load.done / (time.monotonic() - start)
-            cpu = [cpu_seconds(each) - then for each, then in zip(both, before, strict=True)]
-            settled = resident(process)
-        bare.append(bare_model(arguments.bare_seconds, Path(folder)))
-    report(load, rate, cpu, bare)
-    print(f"memory at the end: {settled:.0f} MB")
-    assert not [status for status in load.statuses if status >= 500], "the server failed"
-    assert load.deepest <= arguments.queue, "the queue's bound was not honoured"
+        bare = [bare_model(arguments.bare_seconds, Path(folder), arguments.clients)]
+        with served("--queue", str(arguments.queue), "--batch", str(arguments.batch)) as (address, process):
+            first, load = asyncio.run(run_load(address, process, arguments.clients, arguments.seconds))
+        bare.append(bare_model(arguments.bare_seconds, Path(folder), arguments.clients))
+    report(load, bare)
+    assert not [status for status in (first.statuses | load.statuses) if status >= 500], "the server failed"
+    assert max(first.deepest, load.deepest) <= arguments.queue, "the queue's bound was not honoured"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import CHROMIUM
 from editor_page import EditorPage
 
 from lightningdrag.drag import Drag
@@ -63,14 +64,15 @@ def test_the_field_is_that_of_the_package(editor: EditorPage, width: int, height
     assert error[mask[::8, ::8]].max() < 1
 
 
-def test_the_picture_is_warped_by_that_field(editor: EditorPage) -> None:
+@pytest.mark.parametrize(("module", "name"), [("renderer", "Renderer"), ("plain", "PlainRenderer")])
+def test_the_picture_is_warped_by_that_field(editor: EditorPage, module: str, name: str) -> None:
     """A photo whose colours are its coordinates shows where every pixel came from."""
     side, drags = 256, [Drag((100, 120), (130, 112)), Drag((180, 180), (180, 180))]
     mask = derive_mask(drags, side, side)
     expected = displacement(drags, mask)
     pixels = editor.page.evaluate(
-        """async ([side, drags]) => {
-          const { Renderer } = await import("/js/renderer.js");
+        """async ([side, drags, module, name]) => {
+          const { [name]: Renderer } = await import(`/js/${module}.js`);
           const { planPreview } = await import("/js/preview.js");
           const colours = new ImageData(side, side);
           for (let y = 0; y < side; y++)
@@ -83,14 +85,13 @@ def test_the_picture_is_warped_by_that_field(editor: EditorPage) -> None:
           renderer.setMask(mask);
           renderer.setWarp(drags, rim);
           renderer.draw({ size: [side, side], origin: [0, 0], scale: 1, divide: -1, dim: 0 });
-          const { gl } = renderer;
-          const seen = new Uint8Array(4 * side * side);
-          gl.readPixels(0, 0, side, side, gl.RGBA, gl.UNSIGNED_BYTE, seen);
-          return [...seen];
+          const copy = new OffscreenCanvas(side, side).getContext("2d");
+          copy.drawImage(canvas, 0, 0);
+          return [...copy.getImageData(0, 0, side, side).data];
         }""",
-        [side, as_json(drags)],
+        [side, as_json(drags), module, name],
     )
-    seen = np.reshape(pixels, (side, side, 4))[::-1, :, :2]
+    seen = np.reshape(pixels, (side, side, 4))[..., :2]
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)
     inner = distance_to_rim(mask) > 3  # nearer the rim the preview fades, as the editor does
     error = np.linalg.norm(seen - grid - expected, axis=-1)
@@ -107,3 +108,24 @@ def test_drawing_only_what_changes_leaves_no_trace(editor: EditorPage) -> None:
     seen = editor.canvas()
     editor.page.evaluate("lightningdrag.scene.renderer.redrawAll(), lightningdrag.scene.draw()")
     assert np.array_equal(editor.canvas(), seen)
+
+
+def test_without_webgl_the_photo_follows_all_the_same(browser, server) -> None:
+    plain = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-3d-apis"])
+    editor = EditorPage(plain.new_page(viewport={"width": 960, "height": 640}), server.address)
+    assert editor.page.evaluate("document.createElement('canvas').getContext('webgl2')") is None
+    editor.open()
+    photo = editor.canvas().astype(int)
+    editor.press("m")
+    editor.pull((262, 232), (236, 240))
+    preview = editor.canvas().astype(int)
+    assert np.abs(preview - photo).max() > 60
+    editor.press("m")
+    editor.screenshot("without-webgl")
+    editor.run()
+    assert np.abs(editor.canvas() - preview).max() > 20
+    editor.press("s")
+    editor.page.evaluate("lightningdrag.editor.set({ divide: 1 })")
+    assert np.abs(editor.canvas() - photo).mean() < 0.1  # but for the photo's very edge
+    assert editor.complaints == []
+    plain.close()

@@ -127,7 +127,10 @@ def _encoded(photo: Photo, kind: ImageKind, side: int | None) -> tuple[bytes, li
         raise ValueError(str(error)) from None  # the asker's choice of format, not the photo
 
 
-def state_of(request: Request) -> State:
+# These are coroutines because FastAPI runs plain functions in threads, and the store is the event loop's own.
+
+
+async def state_of(request: Request) -> State:
     """The server that a request came to."""
     return request.app.state.service
 
@@ -135,7 +138,7 @@ def state_of(request: Request) -> State:
 Server = Annotated[State, Depends(state_of)]
 
 
-def session_of(session: str, server: Server) -> Session:
+async def session_of(session: str, server: Server) -> Session:
     """The session that an address names."""
     return server.store.get(session)
 
@@ -143,7 +146,7 @@ def session_of(session: str, server: Server) -> Session:
 ASession = Annotated[Session, Depends(session_of)]
 
 
-def job_of(job: str, session: ASession) -> Job:
+async def job_of(job: str, session: ASession) -> Job:
     """The job that an address names."""
     try:
         return session.jobs[job]

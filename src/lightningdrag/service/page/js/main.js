@@ -21,14 +21,7 @@ const toasts = new Toasts($("#toasts"));
 const client = new Client(askToken);
 const editor = new Editor(client);
 const canvas = $("#canvas");
-const app = { editor, client, toasts };
-
-try {
-  app.scene = new Scene(editor, $("#photo"), canvas, freeRoom);
-} catch (error) {
-  toasts.error(new Error(`${error.message} The editor needs it to draw; try another browser.`));
-  throw error;
-}
+const app = { editor, client, toasts, scene: new Scene(editor, $("#photo"), canvas, freeRoom) };
 app.zoom = (factor) => {
   editor.view.zoom(factor, innerWidth / 2, innerHeight / 2);
   editor.changed("look");

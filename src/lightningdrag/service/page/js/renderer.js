@@ -72,10 +72,9 @@ void main() {
 const UNITS = { photo: 0, before: 1, mask: 2, rim: 3 };
 
 export class Renderer {
-  /** @throws {Error} where the browser has no WebGL2 */
+  /** For browsers with WebGL2; plain.js is for those without. */
   constructor(canvas) {
     const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, preserveDrawingBuffer: true });
-    if (!gl) throw new Error("This browser offers no WebGL 2.");
     this.gl = gl;
     this.canvas = canvas;
     this.maxSide = Math.min(gl.getParameter(gl.MAX_TEXTURE_SIZE), 4096);

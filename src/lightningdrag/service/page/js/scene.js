@@ -2,6 +2,7 @@
 
 import * as bitmaps from "./bitmaps.js";
 import { drawOverlay } from "./overlay.js";
+import { PlainRenderer } from "./plain.js";
 import { Renderer } from "./renderer.js";
 
 export class Scene {
@@ -11,11 +12,11 @@ export class Scene {
   reading = new Set(); // keys of photos that are being decoded
   #asked = false;
 
-  /** @throws {Error} where the browser has no WebGL2 */
   constructor(editor, photoCanvas, overlayCanvas, room) {
     this.editor = editor;
     this.room = room; // what the panels leave free, a function
-    this.renderer = new Renderer(photoCanvas);
+    const hasWebGL = document.createElement("canvas").getContext("webgl2") !== null;
+    this.renderer = hasWebGL ? new Renderer(photoCanvas) : new PlainRenderer(photoCanvas);
     this.canvases = [photoCanvas, overlayCanvas];
     this.context = overlayCanvas.getContext("2d");
     editor.addEventListener("change", () => this.ask());
