@@ -44,6 +44,13 @@ class Camera:
     homography: np.ndarray
     window: tuple[int, int, int, int]
 
+    @property
+    def shift(self) -> float:
+        """How far it moves the view's corners on average, px: no parallax is larger by much."""
+        left, top, right, bottom = self.window
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+        return float(np.linalg.norm(transform(self.homography, corners) - corners, axis=-1).mean())
+
 
 def find_camera(
     first: np.ndarray,
@@ -59,12 +66,26 @@ def find_camera(
         motion: ``(h, w, 2)`` from the first's grid of stride 2 to the second, camera included.
         reliable: ``(h, w)`` bool, where the motion may be used.
     """
+    chosen = (reliable & textured(first, rule))[::SPACING, ::SPACING]
+    start = coarse_points(*first.shape[:2])[chosen]
+    return camera_of_points(first, second, start, motion[::SPACING, ::SPACING][chosen], rule)
+
+
+def coarse_points(height: int, width: int) -> np.ndarray:
+    """``(h / 4, w / 4, 2)``, the points of the grid whose motion tells the camera's."""
+    return cell_centres(height, width)[::SPACING, ::SPACING]
+
+
+def camera_of_points(
+    first: np.ndarray,
+    second: np.ndarray,
+    start: np.ndarray,
+    vector: np.ndarray,
+    rule: CameraRule = DEFAULT.camera,
+) -> Camera:
+    """As :func:`find_camera`, from textured points ``(N, 2)`` and their motions alone."""
     height, width = size = first.shape[:2]
     whole = (0, 0, width, height)
-    grid = cell_centres(height, width)
-    chosen = (reliable & textured(first, rule))[::SPACING, ::SPACING]
-    start = grid[::SPACING, ::SPACING][chosen]
-    vector = motion[::SPACING, ::SPACING][chosen]
     still = np.linalg.norm(vector, axis=-1) < rule.explained
     homography, carried, window = _fit(start, start + vector, size, rule)
     lead = carried.mean() - still.mean() if len(start) and window is not None else -1.0

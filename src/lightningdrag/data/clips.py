@@ -9,12 +9,31 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lightningdrag.data import camera as cameras
-from lightningdrag.data.camera import MOVING, STATIC, Camera, find_camera, stabilise, transform
+from lightningdrag.data.camera import (
+    MOVING,
+    SPACING,
+    STATIC,
+    Camera,
+    camera_of_points,
+    coarse_points,
+    find_camera,
+    stabilise,
+    textured,
+    transform,
+)
 from lightningdrag.data.drawing import MIN_DRAG, draw_drags, draw_mask
-from lightningdrag.data.pairs import FramePair, Rejected, build_pair, check_motion, check_trust
+from lightningdrag.data.pairs import (
+    FramePair,
+    Rejected,
+    around,
+    build_pair,
+    changed_cells,
+    check_motion,
+    check_trust,
+    solid_changes,
+)
 from lightningdrag.data.points import confirm
-from lightningdrag.data.recipe import DEFAULT, CameraRule, Checks, DataRecipe, Gaps
+from lightningdrag.data.recipe import DEFAULT, Checks, DataRecipe, Gaps
 from lightningdrag.data.shots import thumbnail
 from lightningdrag.data.trackers import CLASSIC, Trackers
 from lightningdrag.data.tracks import ClipFlow, cell_centres, disagreement, follow, polish
@@ -92,14 +111,19 @@ def find_candidates(
     starts = np.unique(np.linspace(0, total - 2, min(gaps.starts, total - 1)) + rng.uniform(-0.5, 0.5))
     candidates = []
     for start in np.unique(starts.round().astype(int).clip(0, total - 2)):
-        positions = cell_centres(height, width)
+        positions = points = coarse_points(height, width)
+        telling = textured(frames[start], recipe.camera)[::SPACING, ::SPACING]
         at = int(start)
         for gap in gaps.steps:
             if start + gap >= total:
                 break
             positions = follow(flow, positions, at, int(start) + gap)
             at = int(start) + gap
-            reach = _reach(frames[start], frames[at], positions, recipe.camera)
+            motion = positions - points
+            view = camera_of_points(
+                frames[start], frames[at], points[telling], motion[telling], recipe.camera
+            )
+            reach = _reach(points, positions, view, min(height, width))
             if reach is None:
                 dropped["the camera moves"] += 1
                 break
@@ -139,7 +163,10 @@ def make_pair(
     pair = viewed_pair(first, second, forward, backward, view, recipe.checks)
     between = frames[start : stop + 1] if start < stop else frames[stop : start + 1][::-1]
     pair = confirm(pair, between, view, trackers.points, recipe.checks)
-    return draw_request(pair, (start, stop), view.kind, rng, recipe.checks)
+    drawn = draw_request(pair, (start, stop), view.kind, rng, recipe.checks)
+    if drawn.motion * min(pair.first.shape[:2]) < view.shift:
+        raise Rejected("the camera moves further than the things")
+    return drawn
 
 
 def viewed_pair(
@@ -152,8 +179,11 @@ def viewed_pair(
 ) -> FramePair:
     """The pair that two frames of one view and their motions ``(h, w, 2)`` make, cropped to its window."""
     first, second, forward, backward = _cropped(view, first, second, forward, backward)
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second)]
-    forward, backward = polish(grey[0], grey[1], forward), polish(grey[1], grey[0], backward)
+    cells, pixels = around(solid_changes(changed_cells(first, second, checks)[0]))  # elsewhere it will be 0
+    grey = [cv2.cvtColor(image[pixels], cv2.COLOR_RGB2GRAY) for image in (first, second)]
+    forward, backward = forward.copy(), backward.copy()
+    forward[cells] = polish(grey[0], grey[1], forward[cells])
+    backward[cells] = polish(grey[1], grey[0], backward[cells])
     return build_pair(first, second, forward, backward, checks)
 
 
@@ -179,20 +209,13 @@ def _alike(ends: np.ndarray, other: np.ndarray, gaps: Gaps) -> bool:
     return bool((np.abs(ends - other).mean((1, 2)) < gaps.duplicate_level).all())
 
 
-def _reach(first: np.ndarray, second: np.ndarray, positions: np.ndarray, rule: CameraRule) -> float | None:
+def _reach(points: np.ndarray, positions: np.ndarray, view: Camera, short_side: int) -> float | None:
     """How far what moves goes, over the short side; None if the camera moves."""
-    grid = cell_centres(*first.shape[:2])
-    motion = positions - grid
-    view = find_camera(first, second, motion, np.ones(motion.shape[:2], bool), rule)
     if view.kind == MOVING:
         return None
-    if view.kind == cameras.STEADY:
-        motion = transform(np.linalg.inv(view.homography), positions) - grid
-    length = np.linalg.norm(motion, axis=-1)[::2, ::2]
-    length = length[length > MIN_DRAG]
-    if len(length) < 0.002 * motion[::2, ::2, 0].size:
-        return 0.0
-    return float(np.quantile(length, 0.75)) / min(first.shape[:2])
+    length = np.linalg.norm(transform(np.linalg.inv(view.homography), positions) - points, axis=-1)
+    moving = length[length > MIN_DRAG]
+    return float(np.quantile(moving, 0.75)) / short_side if len(moving) > 0.002 * length.size else 0.0
 
 
 def even_order(candidates: list[Candidate], rng: np.random.Generator, gaps: Gaps) -> list[Candidate]:

@@ -82,10 +82,12 @@ def build_pair(
     forward_state, backward_state = motion_states(first, second, forward, backward)
     fields = []
     ways = ((first, second, forward, forward_state), (second, first, backward, backward_state))
+    cells, pixels = around(moving)
+    still = moving == 0
     for here, there, motion, state in ways:
-        state[doubtful_cells(here, there, motion, checks) & (state == VISIBLE)] = UNKNOWN
-        state[~distinct_cells(here, there, motion, noise, checks) & (state == VISIBLE)] = PLAIN
-        still = moving == 0
+        part, seen = (here[pixels], there[pixels], motion[cells]), state[cells]
+        seen[doubtful_cells(*part, checks) & (seen == VISIBLE)] = UNKNOWN
+        seen[~distinct_cells(*part, noise, checks) & (seen == VISIBLE)] = PLAIN
         state[still] = VISIBLE
         rounded = np.round(motion / QUANTUM) * QUANTUM
         rounded[still] = 0
@@ -95,6 +97,25 @@ def build_pair(
     _check_scrolling(pair, checks)
     _check_evidence(pair, checks)
     return pair
+
+
+def around(cells: np.ndarray, margin: int = 16) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The window of all nonzero cells ``(h, w)`` and a margin around them, in cells and in pixels.
+
+    Raises:
+        Rejected: there are none.
+    """
+    if not cells.any():
+        raise Rejected("too little moves")
+    ends = []
+    for axis, length in enumerate(cells.shape):
+        line = np.flatnonzero(cells.any(axis=1 - axis))
+        ends.append((max(0, int(line[0]) - margin), min(length, int(line[-1]) + 1 + margin)))
+    (top, bottom), (left, right) = ends
+    return (
+        (slice(top, bottom), slice(left, right)),
+        (slice(STRIDE * top, STRIDE * bottom), slice(STRIDE * left, STRIDE * right)),
+    )
 
 
 def changed_cells(
@@ -107,12 +128,16 @@ def changed_cells(
     return difference > checks.noise_floor + 3 * noise, noise
 
 
+def solid_changes(changed: np.ndarray) -> np.ndarray:
+    """Changes ``(h, w)`` without single cells, ``(h, w)`` uint8."""
+    return cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+
+
 def moving_cells(changed: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """What moved: changes of some size, and what they enclose that has a motion. ``(h, w)`` uint8."""
     radius = max(2, round(0.02 * min(changed.shape)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    solid = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    closed = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, kernel)
+    closed = cv2.morphologyEx(solid_changes(changed), cv2.MORPH_CLOSE, kernel)
     rims, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros_like(closed), rims, -1, 1, -1)
     in_motion = (np.linalg.norm(forward, axis=-1) > 1) | (np.linalg.norm(backward, axis=-1) > 1)

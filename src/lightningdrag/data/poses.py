@@ -13,7 +13,7 @@ from lightningdrag.data.tracks import cell_centres, dis_flow, disagreement, to_c
 
 SCALES = (1.0, 0.5, 0.25)
 SEARCH = 0.22  # of the short side, how far matching by blocks looks
-BLOCK = 8
+BLOCK = 12
 
 
 def photograph_pair(

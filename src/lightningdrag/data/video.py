@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from lightningdrag.data import storage
 from lightningdrag.data.recipe import DEFAULT, Frames
+from lightningdrag.data.tracks import largest_channel
 
 if TYPE_CHECKING:
     import av
@@ -110,7 +112,7 @@ def first_frame(path: str | Path, rule: Frames = DEFAULT.frames) -> np.ndarray:
 
 def without_bars(frames: np.ndarray, level: int = DEFAULT.frames.bar_level) -> np.ndarray:
     """Crop black letterbox bars that stay through all frames, ``(T, H, W, 3)`` -> ``(T, H', W', 3)``."""
-    brightest = frames.max(axis=(0, 3))
+    brightest = largest_channel(reduce(cv2.max, frames))
     rows = np.flatnonzero(np.percentile(brightest, 95, axis=1) > level)
     columns = np.flatnonzero(np.percentile(brightest, 95, axis=0) > level)
     if not len(rows) or not len(columns):
