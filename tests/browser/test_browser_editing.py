@@ -65,9 +65,17 @@ def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None
         assert (picture.format, picture.size) == (kind, (451, 300))
 
 
-def test_the_picture_is_copied(editor: EditorPage, context) -> None:
+def test_the_picture_and_the_edit_are_copied(editor: EditorPage, context) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.click("Save")
+    editor.click("Copy the edit")
+    editor.page.get_by_text("Copied.").wait_for()
+    copied = editor.page.evaluate("navigator.clipboard.readText()")
+    (drag,) = EditRequest.from_json(copied).drags
+    assert np.allclose(drag.target, ASIDE, atol=1)
+    editor.page.get_by_role("button", name="Dismiss").click()
     editor.click("Save")
     editor.click("Copy the picture")
     editor.page.get_by_text("Copied.").wait_for()
@@ -147,6 +155,10 @@ def test_the_mask_is_painted_erased_inverted_and_left_to_the_editor_again(editor
     size = editor.page.evaluate("lightningdrag.editor.brush")
     editor.press("]")
     assert editor.page.evaluate("lightningdrag.editor.brush") > size
+    cursor = "document.querySelector('#canvas').style.cursor"
+    assert editor.page.evaluate(cursor) == "none"  # the circle is the brush's
+    editor.press("h")
+    assert editor.page.evaluate(cursor) == "grab"
     editor.press("e")
     editor.pull((60, 60), (120, 60))
     assert sum(editor.state["mask"]["runs"][1::2]) < sum(painted[1::2])
@@ -208,10 +220,11 @@ def test_a_phone(browser, server) -> None:
     touch("touchEnd")
     assert editor.page.evaluate("lightningdrag.editor.view.scale") > 1.5 * scale
     assert len(editor.drags) == 1
+    editor.page.get_by_role("button", name="Fit the photo").tap()
+    assert editor.page.evaluate("lightningdrag.editor.view.scale") == scale
 
     overflow = editor.page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert overflow <= 0
-    editor.page.evaluate("lightningdrag.editor.view.fitted = true, lightningdrag.editor.changed()")
     editor.page.get_by_role("button", name="Run", exact=True).tap()
     editor.wait("result")
     for button in editor.page.locator("button:visible").all():

@@ -37,6 +37,7 @@ export function showBars(app) {
     const { mode, work } = editor;
     document.body.dataset.mode = mode;
     document.body.dataset.tool = editor.tool;
+    document.body.toggleAttribute("data-zoomed", !editor.view.fitted);
     document.title = work ? `${work.name} – LightningDrag` : "LightningDrag";
     $("#name").textContent = work?.name ?? "LightningDrag";
     for (const { button, command } of buttons) {

@@ -88,6 +88,8 @@ export const COMMANDS = [
   { name: "copy", title: "Copy the picture", keys: ["Ctrl+C"], group: "Files", can: hasWork, run: ({ saving }) => saving.copy() },
   { name: "saveRequest", title: "Save the edit as JSON", keys: ["Ctrl+Shift+S"], group: "Files", can: hasWork,
     run: ({ saving }) => saving.request() },
+  { name: "copyRequest", title: "Copy the edit as JSON", keys: [], group: "Files", can: hasWork,
+    run: ({ saving }) => saving.copyRequest() },
   { name: "animateWebp", title: "Save the drag as animated WebP", keys: [], group: "Files",
     can: ({ editor }) => hasWork({ editor }) && editor.mode !== "running", run: ({ saving }) => saving.animation("webp") },
   { name: "animateMp4", title: "Save the drag as MP4", keys: [], group: "Files",

@@ -12,7 +12,7 @@ export function listenToKeys(canvas, app, say) {
   let spaceUsed = false;
 
   document.addEventListener("keydown", (event) => {
-    canvas.classList.remove("pointed");
+    if (event.key === "Tab" || event.key === " " || event.key in ARROWS) canvas.classList.remove("pointed");
     if (event.defaultPrevented || isTyping(event.target) || document.querySelector("dialog[open]")) return;
     if (event.key === "Escape" && document.querySelector(":popover-open")) return; // the browser closes it
     const onCanvas = event.target === canvas;

@@ -10,6 +10,7 @@ export function listen(canvas, editor, scene) {
   const fingers = new Map(); // pointer id -> [x, y]
   let gesture = null; // {move(x, y), end()}
   let hold = null;
+  let mouse = null; // where it is over the canvas
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -129,13 +130,20 @@ export function listen(canvas, editor, scene) {
 
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = place(event);
-    const paints = editor.work && (editor.tool === "brush" || editor.tool === "eraser");
-    scene.cursor.brush = paints && event.pointerType !== "touch" ? [x, y] : null;
+    mouse = event.pointerType === "touch" ? null : [x, y];
     if (fingers.size === 2 && fingers.has(event.pointerId)) pinch(event.pointerId, x, y);
     else if (fingers.has(event.pointerId)) gesture?.move(x, y);
-    else canvas.style.cursor = cursorAt(editor, x, y);
+    showCursor();
     if (scene.cursor.brush) scene.ask();
   });
+
+  /** The cursor is that of the tool at once, not when the mouse is next moved. */
+  function showCursor() {
+    const paints = editor.work && (editor.tool === "brush" || editor.tool === "eraser");
+    scene.cursor.brush = paints ? mouse : null;
+    if (mouse && !fingers.size) canvas.style.cursor = cursorAt(editor, ...mouse);
+  }
+  editor.addEventListener("change", showCursor);
 
   function pinch(id, x, y) {
     const [other] = [...fingers].filter(([key]) => key !== id).map(([, point]) => point);
@@ -156,7 +164,8 @@ export function listen(canvas, editor, scene) {
   }
 
   canvas.addEventListener("pointerleave", () => {
-    scene.cursor.brush = null;
+    mouse = null;
+    showCursor();
     scene.ask();
   });
 

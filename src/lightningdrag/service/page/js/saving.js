@@ -18,21 +18,32 @@ export class Saving {
     }
   }
 
-  async copy() {
-    try {
-      if (!navigator.clipboard?.write) throw new Error("This browser lets only pages from https or this machine copy.");
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": this.#picture("png") })]);
-      this.toasts.show("Copied.");
-    } catch (error) {
-      this.toasts.error(error);
-    }
+  copy() {
+    return this.#copy({ "image/png": this.#picture("png") });
   }
 
   /** The edit as the command line reads it: of the result, or as it is drawn. */
   request() {
+    this.#download(new Blob([this.#request()], { type: "application/json" }), "json");
+  }
+
+  copyRequest() {
+    return this.#copy({ "text/plain": this.#request() });
+  }
+
+  #request() {
     const { work, settings } = this.editor;
-    const request = work.state.proposal?.request ?? requestOf(work, settings, { withMask: true });
-    this.#download(new Blob([JSON.stringify(request, null, 1)], { type: "application/json" }), "json");
+    return JSON.stringify(work.state.proposal?.request ?? requestOf(work, settings, { withMask: true }), null, 1);
+  }
+
+  async #copy(item) {
+    try {
+      if (!navigator.clipboard?.write) throw new Error("This browser lets only pages from https or this machine copy.");
+      await navigator.clipboard.write([new ClipboardItem(item)]);
+      this.toasts.show("Copied.");
+    } catch (error) {
+      this.toasts.error(error);
+    }
   }
 
   /** The drag as a film, made stage by stage. */
