@@ -6,7 +6,7 @@ import io
 import json
 
 import numpy as np
-from editor_page import EXAMPLES, EditorPage
+from editor_page import EXAMPLES, SHOWN, EditorPage
 from PIL import Image
 
 from lightningdrag.drag import Drag
@@ -238,3 +238,26 @@ def test_a_phone(browser, server) -> None:
     touch("touchEnd")
     assert editor.complaints == []
     context.close()
+
+
+HAND_OVER = """async (kind) => {
+  const answer = await fetch("/api/v1/examples/chelsea");
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([await answer.blob()], `${kind}.jpg`, { type: "image/jpeg" }));
+  const data = kind === "drop" ? { dataTransfer: transfer } : { clipboardData: transfer };
+  const Event = kind === "drop" ? DragEvent : ClipboardEvent;
+  document.body.dispatchEvent(new Event(kind, { bubbles: true, cancelable: true, ...data }));
+}"""
+
+
+def test_a_photo_is_dropped_pasted_or_taken_from_the_examples(editor: EditorPage) -> None:
+    for kind in ("drop", "paste"):
+        editor.page.evaluate(HAND_OVER, kind)
+        editor.until(f"document.title.startsWith('{kind}.jpg')")
+        editor.until(SHOWN)
+    editor.click("paste.jpg")
+    editor.wait("empty")
+    editor.page.get_by_role("button", name="The cat turns its nose").click()
+    editor.wait("edit")
+    assert len(editor.drags) == 2  # the example brings its edit
+    editor.run()

@@ -22,6 +22,9 @@ def test_the_server_is_killed_in_the_middle_and_nothing_is_lost(editor: EditorPa
     editor.offline = True
     server.kill()
     editor.page.get_by_text("Connection lost").wait_for()
+    editor.click("Save")
+    editor.click("JPEG")
+    editor.page.get_by_text("It is saved as soon as that is over").wait_for()
     server.start()
     editor.wait("result")  # on the result of the first round, which the new server never saw
     assert len(editor.state["proposal"]["candidates"]) == 16

@@ -45,11 +45,11 @@ export class Remote {
     if (job.session === this.#session) this.#rounds.set(key, round);
   }
 
-  /** A photo in another format or size. */
-  async photo(key, blob, query, signal) {
-    return this.#persist(signal, () => {}, async () => {
-      const { session, round } = await this.place(key, blob, signal);
-      return this.client.blob(`${SESSIONS}/${session}/rounds/${round}/photo?${query}`, { signal });
+  /** A photo in another format or size. @param {(news: object) => void} report as in `run` */
+  async photo(key, blob, query, report = () => {}) {
+    return this.#persist(undefined, report, async () => {
+      const { session, round } = await this.place(key, blob);
+      return this.client.blob(`${SESSIONS}/${session}/rounds/${round}/photo?${query}`);
     });
   }
 

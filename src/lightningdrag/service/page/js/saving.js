@@ -64,7 +64,9 @@ export class Saving {
     if (blob.type === `image/${format}`) return blob;
     const { proposal } = work.state;
     if (proposal) await remote.accept(work.shown, proposal.job, proposal.chosen).catch(() => {}); // else it is sent
-    return remote.photo(work.shown, blob, `format=${format}`);
+    return remote.photo(work.shown, blob, `format=${format}`, ({ state }) =>
+      this.toasts.show(`${state === "offline" ? "The server does not answer." : "The server is busy."} It is saved as soon as that is over.`),
+    );
   }
 
   #download(blob, ending) {
