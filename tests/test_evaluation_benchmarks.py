@@ -100,8 +100,8 @@ def test_damaged_samples_are_listed_and_the_rest_is_scored(tmp_path: Path) -> No
     assert row["point_error"]["mean"] == pytest.approx(1, abs=0.02)
     assert "psnr" not in row, "nobody knows the truth"
     assert "art_work" in report["table"], "a table for each category"
-    assert "1 of 205 pairs" in (tmp_path / "out" / "report.md").read_text()
-    assert "1 of 205 pairs" in (tmp_path / "out" / "report.html").read_text()
+    assert "1 of 205 images" in (tmp_path / "out" / "report.md").read_text()
+    assert "1 of 205 images" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_wrong_folder_is_refused_with_the_layout(tmp_path: Path) -> None:

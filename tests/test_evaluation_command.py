@@ -68,13 +68,13 @@ def test_the_page_has_every_row_the_edits_and_where_it_comes_from(done: tuple[An
     for text in (*BASELINES, "warp, 1 step", "scene 2 #2", report["about"]["machine"], "gain over warp, dB"):
         assert text in page
     assert page.count('class="edit"') == 3
-    assert page.count("data:image/svg+xml") == 3, "accuracy, time, drag length"
+    assert page.count("data:image/svg+xml") == 4, "accuracy, time, error and gain by drag length"
 
 
 def test_a_row_that_the_first_case_lacks_is_in_the_plot_all_the_same() -> None:
     rows = [{"identity": {"point_error": 1.0}}, {"peer": {"point_error": 0.5}}]
     scores = [CaseScores(k, str(k), "group", 0.1 + k, 1, math.nan, scores=row) for k, row in enumerate(rows)]
-    plot = _against_length(scores, "point_error", known=False)
+    plot = _against_length(scores, "point_error", gain=False)
     assert plot is not None
     assert b"peer" in plot.svg
 

@@ -72,7 +72,8 @@ def _plots(report: dict[str, Any], scores: Sequence[CaseScores]) -> list[Plot]:
     drawn = [
         _scatter(average, accuracy, fidelity, "Accuracy against fidelity.", False),
         _scatter(average, "seconds", quality, "Time against quality.", True),
-        _against_length(scores, quality, known),
+        _against_length(scores, accuracy, False),
+        _against_length(scores, quality, True) if known else None,
     ]
     return [plot for plot in drawn if plot is not None]
 
@@ -90,17 +91,17 @@ def _scatter(rows: Mapping[str, Any], x: str, y: str, caption: str, log_x: bool)
     return Plot(plots.scatter(points, TITLES[x], TITLES[y], log_x), caption)
 
 
-def _against_length(scores: Sequence[CaseScores], key: str, known: bool) -> Plot | None:
-    """A measure, or the gain over the warp if there is a truth, in equal shares of the cases by length."""
+def _against_length(scores: Sequence[CaseScores], key: str, gain: bool) -> Plot | None:
+    """A measure, or what a method gains in it over the warp, in equal shares of the cases by length."""
     length = 100 * np.array([s.motion for s in scores])
     edges = np.quantile(length, np.linspace(0, 1, CURVE_BINS + 1))
     place = np.clip(np.searchsorted(edges, length, side="right") - 1, 0, CURVE_BINS - 1)
     curves = {}
     for method in dict.fromkeys(method for s in scores for method in s.scores):
-        if method == TRUTH or (known and method == REFERENCE):
+        if method == TRUTH or (gain and method == REFERENCE):
             continue
         values = values_of(scores, method, key)
-        if known:
+        if gain:
             values = values - values_of(scores, REFERENCE, key)
         bins = [i for i in range(CURVE_BINS) if np.isfinite(values[place == i]).any()]
         means = [float(np.mean(v[np.isfinite(v)])) for v in (values[place == i] for i in bins)]
@@ -108,7 +109,7 @@ def _against_length(scores: Sequence[CaseScores], key: str, known: bool) -> Plot
             curves[method] = ([float(np.median(length[place == i])) for i in bins], means)
     if not curves:
         return None
-    label = "gain over the warp, dB" if known else TITLES[key]
+    label = "gain over the warp, dB" if gain else TITLES[key]
     svg = plots.lines(curves, "mean drag length, % of the short side", label, log_x=True)
     return Plot(svg, "By drag length.")
 

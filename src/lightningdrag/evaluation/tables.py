@@ -56,7 +56,7 @@ def tables(report: dict[str, Any]) -> list[TextTable]:
         columns = main if name in STRATA else [c for c in COLUMNS if c.key in BREAKDOWN_KEYS]
         title = f"{name} drags" if name in STRATA else name
         count = max(row["cases"] for row in rows.values())
-        made.append(_section(rows, columns, f"{title[0].upper()}{title[1:]}, {count} pairs"))
+        made.append(_section(rows, columns, f"{title[0].upper()}{title[1:]}, {count} {_cases(report)}"))
     return made
 
 
@@ -91,9 +91,14 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def coverage(report: dict[str, Any]) -> str:
-    """ "375 pairs", or "187 of 205 pairs" where some are missing."""
+    """ "375 pairs", or "187 of 205 images" where some are missing."""
     scored, expected = report["pairs"], report["expected"]
-    return f"{scored} pairs" if scored == expected else f"{scored} of {expected} pairs"
+    return f"{scored if scored == expected else f'{scored} of {expected}'} {_cases(report)}"
+
+
+def _cases(report: dict[str, Any]) -> str:
+    """What the cases are: "pairs" of frames, or "images" without a truth."""
+    return "pairs" if TRUTH in report["table"][AVERAGE] else "images"
 
 
 def problem_lines(report: dict[str, Any]) -> list[str]:
