@@ -104,6 +104,7 @@ def test_two_settings_in_turns():
         "threads": 1,
         "steps": None,
         "candidates": 1,
+        "options": "",
     }
     found = compare.compare(settings, "candidates=4", size=128, pairs=2)
     assert len(found.seconds) == len(found.again) == 2
@@ -145,6 +146,8 @@ def test_a_commit_is_another_source_tree_and_leaves_no_worktree(tmp_path: Path):
         (["--model", "bultin"], "did you mean 'builtin'"),
         (["--size", "20"], "20 is not within 64..8192"),
         (["--dtype", "int3"], "unknown dtype 'int3'"),
+        (["--option", "faster"], "unknown option 'faster'; known: low-memory, compile"),
+        (["--option", "compile"], "builtin has no option compile"),
     ],
 )
 def test_bad_input_is_named(arguments: list[str], message: str):

@@ -18,6 +18,7 @@ FORMULAS = {
     "linear": lambda w, s: w * (1 - s) + s,
     "square": lambda w, s: w * (1 - s**2) + s**2,
     "cubic": lambda w, s: w * (1 - s**3) + s**3,
+    "first_half": lambda w, s: (w - 1) * (1 - s) ** 2 + 1 if s < 0.5 else 1,
 }
 
 
@@ -34,7 +35,13 @@ def test_weights_follow_the_formula(schedule: str, w: float, steps: int):
     assert weights == pytest.approx([FORMULAS[schedule](w, i / steps) for i in range(steps)])
     assert weights[0] == pytest.approx(w)
     assert weights == sorted(weights, reverse=True)
-    assert min(weights) > 1
+    assert min(weights) >= 1
+
+
+def test_first_half_guides_in_the_first_half_of_the_steps_alone():
+    weights = guidance_weights("first_half", 3.0, 8)
+    assert weights[:4] == guidance_weights("inverse_square", 3.0, 8)[:4]
+    assert weights[4:] == [1.0] * 4
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,20 +96,26 @@ class DragEditor:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike[str] = "builtin", *, device: str = "auto", dtype: str = "auto"
+        cls,
+        name: str | os.PathLike[str] = "builtin",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        options: Collection[str] = (),
     ) -> DragEditor:
         """An editor with a model by name ("builtin", "sd15", "warp"), a folder, or a hub id.
 
         Args:
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             dtype: "auto", "float32", "bfloat16", "float16".
+            options: ways to run SD 1.5, of ``checkpoints.catalogue.OPTIONS``, such as "low-memory".
 
         Raises:
-            ValueError: no such model, or a damaged one.
+            ValueError: no such model or option, or a damaged model.
         """
         from lightningdrag.checkpoints.hub import load_model
 
-        return cls(load_model(os.fspath(name), device=device, dtype=dtype))
+        return cls(load_model(os.fspath(name), device=device, dtype=dtype, options=options))
 
     def open(
         self, image: ImageLike | Photo, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the names below are read where torch is not wanted yet
     from torch import Tensor
 
-SCHEDULES = ("inverse_square", "none", "linear", "square", "cubic")
+SCHEDULES = ("inverse_square", "none", "linear", "square", "cubic", "first_half")
 """How the guidance weight falls from w towards 1 over the steps; the first is the paper's choice."""
 
 NOISE_PRIORS = ("source", "noise", "mixed", "copy_paste")
@@ -39,6 +39,7 @@ def guidance_weights(schedule: str, w: float, steps: int) -> list[float]:
         linear          w (1 - s) + s
         square          w (1 - s^2) + s^2
         cubic           w (1 - s^3) + s^3
+        first_half      as inverse_square while s < 1/2, then 1: an approximation for speed
 
     A step whose weight is 1 needs the branch with points only; w <= 1 makes every step one of these.
 
@@ -63,8 +64,9 @@ def guidance_weights(schedule: str, w: float, steps: int) -> list[float]:
     progress = [i / steps for i in range(steps)]
     if schedule == "none":
         return [float(w)] * steps
-    if schedule == "inverse_square":
-        return [(w - 1) * (1 - s) ** 2 + 1 for s in progress]
+    if schedule in ("inverse_square", "first_half"):
+        end = 1 / 2 if schedule == "first_half" else 1
+        return [(w - 1) * (1 - s) ** 2 + 1 if s < end else 1.0 for s in progress]
     power = {"linear": 1, "square": 2, "cubic": 3}[schedule]
     return [w * (1 - s**power) + s**power for s in progress]
 

@@ -44,6 +44,7 @@ class SourceFeatures:
         text: ``(1, 77, C)``, the empty prompt.
         image_tokens: ``(1, 4, C)``, the image prompt.
         image_prompt: its keys and values for each cross-attention.
+        projected: keys and values of references and text in the denoiser, filled in by the first edit.
         masked: the last mask's, ``(1, 1, H, W)``, and the latents of the source masked by it.
     """
 
@@ -53,6 +54,7 @@ class SourceFeatures:
     text: Tensor
     image_tokens: Tensor
     image_prompt: list[KeyValue]
+    projected: dict[str, KeyValue] = field(default_factory=dict, repr=False)
     masked: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
 
 
@@ -123,33 +125,19 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         *,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        low_memory: bool = False,
     ) -> LightningDragPipeline:
         """Load the released files: see :func:`lightningdrag.checkpoints.released.load_components`.
 
-        With ``lcm_lora`` it is fused into the denoiser and the scheduler is LCM; otherwise DDIM.
+        With ``lcm_lora`` it is fused into the denoiser and the scheduler is LCM; otherwise DDIM. With
+        ``low_memory``, which is for CPUs, what looks at a source once is read from disk whenever it runs.
         """
         from lightningdrag.checkpoints.released import fuse_lcm_lora, load_components
 
-        pipeline = cls(**load_components(base, vae, ip_adapter, lightning_drag, dtype))
+        pipeline = cls(**load_components(base, vae, ip_adapter, lightning_drag, dtype, low_memory))
         if lcm_lora is not None:
             fuse_lcm_lora(pipeline, lcm_lora)
-        return pipeline.to(device)
-
-    def offload_to_disk(self, folder: str | Path) -> None:
-        """Keep the networks that look at a source once on disk, on a CPU: 60 % of all weights.
-
-        They are read part by part whenever a new source is encoded; later edits of it need none of them.
-
-        Args:
-            folder: where their weights are written; it must stay while the pipeline is used.
-
-        Raises:
-            ModuleNotFoundError: accelerate is not installed.
-        """
-        from accelerate import disk_offload
-
-        for name in ("text_encoder", "image_encoder", "appearance_encoder"):
-            disk_offload(getattr(self, name), Path(folder, name), execution_device=self.unet.device)
+        return pipeline if low_memory else pipeline.to(device)
 
     @property
     def _execution_device(self) -> torch.device:
@@ -293,6 +281,7 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             features.references,
             self.point_encoder(maps),
             features.image_prompt,
+            projected=features.projected,
         )
         latents = start_latents(
             noise_prior,
@@ -323,8 +312,7 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images, ``(B, 3, H, W)`` float32, about [-1, 1], not clamped."""
-        with torch.no_grad():
-            return codec.decode(self.vae, latents)
+        return codec.decode(self.vae, latents)
 
     def _masked_latents(
         self, features: SourceFeatures, mask: Tensor, sample_posterior: bool, generator: Generators

@@ -49,7 +49,8 @@ def compare(settings: dict[str, Any], change: str, size: int, pairs: int = 10) -
     """Measure settings against the same with one change.
 
     Args:
-        settings: ``model``, ``device``, ``dtype``, ``threads``, ``steps``, ``candidates``.
+        settings: ``model``, ``device``, ``dtype``, ``threads``, ``steps``, ``candidates``, and ``options``,
+            joined by commas.
         change: ``NAME=VALUE`` of one of the settings, or ``commit=REVISION`` of this repository.
         size: side of the photo.
         pairs: how often both sides edit, in turns; who begins alternates.

@@ -94,7 +94,7 @@ class Stopwatch:
         self.stop(name)
 
 
-def networks_of(model: DragModel) -> dict[str, nn.Module]:
+def networks_of(model: Any) -> dict[str, nn.Module]:
     """The networks of a model by name; none overlap."""
     pipeline = getattr(model, "pipeline", None)
     if pipeline is not None:
@@ -105,7 +105,7 @@ def networks_of(model: DragModel) -> dict[str, nn.Module]:
             "appearance encoder": pipeline.appearance_encoder,
             "point encoder": pipeline.point_encoder,
             "denoiser": pipeline.unet,
-            "VAE decoder": pipeline.vae.decoder,
+            "VAE decoder": model.decoder.decoder,
         }
     network = getattr(model, "network", None)
     return dict(network.named_children()) if network is not None else {}

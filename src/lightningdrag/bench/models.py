@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from lightningdrag.checkpoints.catalogue import check_name
-from lightningdrag.checkpoints.hub import choose_device, choose_dtype, load_model
+from lightningdrag.checkpoints.hub import choose_device, choose_dtype, load_model, sd15_model
 
 if TYPE_CHECKING:
     from lightningdrag.models.protocol import DragModel
@@ -23,16 +24,17 @@ def check_model(name: str) -> None:
         check_name(name)
 
 
-def model_to_measure(name: str, device: str = "auto", dtype: str = "auto") -> DragModel:
-    """Load a model, or make one with random weights.
+def model_to_measure(
+    name: str, device: str = "auto", dtype: str = "auto", options: Collection[str] = ()
+) -> DragModel:
+    """Load a model, or make one with random weights; see ``checkpoints.hub.load_model``.
 
     Raises:
         ModelError: as ``checkpoints.hub.load_model``.
     """
     if name != RANDOM:
-        return load_model(name, device=device, dtype=dtype)
+        return load_model(name, device=device, dtype=dtype, options=options)
     from lightningdrag.bench.random_sd15 import random_sd15
-    from lightningdrag.models.sd15 import SD15Model
 
     place = choose_device(device)
-    return SD15Model(random_sd15(choose_dtype(dtype, place)).to(place))
+    return sd15_model(random_sd15(choose_dtype(dtype, place)).to(place), options)

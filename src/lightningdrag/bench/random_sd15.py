@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
@@ -74,21 +74,39 @@ SPREAD = 0.02
 
 def random_sd15(dtype: torch.dtype) -> LightningDragPipeline:
     """The pipeline at the widths of SD 1.5, IP-Adapter with CLIP ViT-H, and e = 16, on the CPU, with LCM."""
-    torch.manual_seed(0)
-    unet = random_network(lambda: UNet2DConditionModel(in_channels=9, **UNET), dtype)
-    levels, widths = (list(column) for column in zip(*attention_blocks(unet), strict=True))
+    return _pipeline({name: random_network(make, dtype) for name, make in _makers().items()})
+
+
+def save_random_sd15(folder: Path, dtype: torch.dtype) -> None:
+    """Write the same pipeline as ``save_pretrained`` does, with one network in memory at a time."""
+    for name, make in _makers().items():
+        random_network(make, dtype).save_pretrained(folder / name)
+    with torch.device("meta"):
+        empty = _pipeline({name: make() for name, make in _makers().items()})
+    empty.save_config(folder)
+    empty.tokenizer.save_pretrained(folder / "tokenizer")
+    empty.scheduler.save_pretrained(folder / "scheduler")
+
+
+def _makers() -> dict[str, Callable[[], Any]]:
+    """How each network is made, by its name in the pipeline."""
+    with torch.device("meta"):
+        blocks = attention_blocks(UNet2DConditionModel(in_channels=9, **UNET))
+    levels, widths = (list(column) for column in zip(*blocks, strict=True))
+    return {
+        "vae": lambda: AutoencoderKL(**VAE),
+        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**TEXT)),
+        "image_encoder": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)),
+        "image_prompt": lambda: ImagePrompt(1024, 768, widths),
+        "appearance_encoder": lambda: AppearanceEncoder(in_channels=4, **UNET),
+        "point_encoder": lambda: PointEncoder(16, levels, widths),
+        "unet": lambda: UNet2DConditionModel(in_channels=9, **UNET),
+    }
+
+
+def _pipeline(networks: Mapping[str, Any]) -> LightningDragPipeline:
     pipeline = LightningDragPipeline(
-        vae=random_network(lambda: AutoencoderKL(**VAE), dtype),
-        text_encoder=random_network(lambda: CLIPTextModel(CLIPTextConfig(**TEXT)), dtype),
-        tokenizer=_two_word_tokenizer(),
-        image_encoder=random_network(
-            lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)), dtype
-        ),
-        image_prompt=random_network(lambda: ImagePrompt(1024, 768, widths), dtype),
-        appearance_encoder=random_network(lambda: AppearanceEncoder(in_channels=4, **UNET), dtype),
-        point_encoder=random_network(lambda: PointEncoder(16, levels, widths), dtype),
-        unet=unet,
-        scheduler=LCMScheduler(**SCHEDULE),
+        **networks, tokenizer=_two_word_tokenizer(), scheduler=LCMScheduler(**SCHEDULE)
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -104,7 +122,8 @@ def random_network(make: Callable[[], Network], dtype: torch.dtype) -> Network:
 
     with init_empty_weights():
         network = make()
-    drawn = torch.empty(2**20, dtype=dtype).uniform_(-SPREAD, SPREAD)  # and used again and again
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.empty(2**20, dtype=dtype).uniform_(-SPREAD, SPREAD, generator=generator)  # used repeatedly
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             values = torch.empty(parameter.shape, dtype=dtype)

@@ -30,7 +30,12 @@ def photo_bytes(side: int) -> bytes:
 
 
 def edit_request(
-    side: int, steps: int | None, candidates: int, points: int = 1, guidance: float | None = None
+    side: int,
+    steps: int | None,
+    candidates: int,
+    points: int = 1,
+    guidance: float | None = None,
+    schedule: str = "inverse_square",
 ) -> EditRequest:
     """A mask in the middle, and pairs in it that move an eighth of the side to the right."""
     low, high = round(side * (1 - MASK_SHARE) / 2), round(side * (1 + MASK_SHARE) / 2)
@@ -38,4 +43,12 @@ def edit_request(
     mask[low:high, low:high] = True
     rows = np.linspace(side * 0.3, side * 0.7, points) if points > 1 else np.array([side / 2])
     drags = [((side * 0.4, float(y)), (side * 0.525, float(y))) for y in rows]
-    return EditRequest(as_drags(drags), mask, steps=steps, num_images=candidates, guidance=guidance, seed=0)
+    return EditRequest(
+        as_drags(drags),
+        mask,
+        num_images=candidates,
+        steps=steps,
+        guidance=guidance,
+        guidance_schedule=schedule,
+        seed=0,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,7 @@ def run_suite(
     repeats: int = 5,
     threads: int | None = None,
     on_case: Callable[[str], None] = lambda text: None,
+    options: Collection[str] = (),
 ) -> Suite:
     """Load a model once and measure every case with it; ``on_case`` is told what comes next.
 
@@ -49,7 +50,7 @@ def run_suite(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = model_to_measure(model, device, dtype)
+    loaded = model_to_measure(model, device, dtype, options)
     place = device_of(loaded)
     computed = choose_dtype(dtype, place)
     on_case("what the machine can do")
@@ -60,4 +61,5 @@ def run_suite(
             f"{model}, {case.size}x{case.size}, steps {case.steps or 'default'}, {case.candidates} candidates"
         )
         measurements.append(measure(loaded, case, repeats))
-    return Suite(model, str(computed).removeprefix("torch."), ceiling, measurements, provenance())
+    name = " + ".join((model, *options))
+    return Suite(name, str(computed).removeprefix("torch."), ceiling, measurements, provenance())

@@ -28,6 +28,8 @@ def main() -> None:
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     place = {"device": settings["device"], "dtype": settings["dtype"]}
+    if settings["options"]:  # which earlier commits do not know
+        place["options"] = settings["options"].split(",")
     if settings["model"] == "sd15-random":
         from lightningdrag.bench.models import model_to_measure
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 MODELS = ("builtin", "warp", "sd15")
 """The names that have a meaning of their own; folders, files and hub ids are models, too."""
+
+OPTIONS = {
+    "low-memory": "what looks at a photo once stays on disk, or off the GPU",
+    "compile": "torch.compile: the first edit of each window's shape takes longer, later ones less",
+    "deep-cache": "approximate: deep features of the denoiser at every other step only",
+    "tiny-decoder": "approximate: TAESD instead of the VAE's decoder (fetched once, 10 MB)",
+}
+"""Ways to run SD 1.5, by name; none is on unless asked for. What they save and cost: docs/speed.md."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SHA256SUMS = "SHA256SUMS"
@@ -134,6 +142,7 @@ SD15_PARTS = (
         "CreativeML OpenRAIL++-M",
     ),
 )
+TINY_DECODER = Part("tiny_decoder", "madebyollin/taesd", ("config.json", _WEIGHTS_FILE), "MIT")
 _SD15_ABOUT = 10_000_000_000  # bytes, before the files are here
 
 
@@ -159,6 +168,17 @@ def check_name(name_or_path: str) -> str:
     raise ModelError(
         f"unknown model {name_or_path!r}{hint}; known: {', '.join(MODELS)}, a folder, or a hub id OWNER/NAME"
     )
+
+
+def check_options(options: Iterable[str]) -> None:
+    """Refuse unknown options, without importing torch.
+
+    Raises:
+        ModelError: naming the known ones.
+    """
+    for option in options:
+        if option not in OPTIONS:
+            raise ModelError(f"unknown option {option!r}; known: {', '.join(OPTIONS)}")
 
 
 def model_info(name: str) -> ModelInfo:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightningdrag.checkpoints.catalogue import ModelError, check_name, released_folders, snapshot
+from lightningdrag.checkpoints.catalogue import (
+    TINY_DECODER,
+    ModelError,
+    check_name,
+    check_options,
+    released_folders,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from lightningdrag.models.protocol import DragModel
+    from lightningdrag.models.sd15 import SD15Model
+    from lightningdrag.pipeline import LightningDragPipeline
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -25,7 +35,9 @@ def check_dtype(dtype: str) -> None:
         raise ModelError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
 
 
-def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> DragModel:
+def load_model(
+    name_or_path: str, device: str = "auto", dtype: str = "auto", options: Collection[str] = ()
+) -> DragModel:
     """Load a model by name, from a folder or file, or from the hub.
 
     Args:
@@ -33,53 +45,90 @@ def load_model(name_or_path: str, device: str = "auto", dtype: str = "auto") -> 
             wrote; a ``.safetensors`` file (or a folder with one) of the built-in kind; a hub id of either.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
         dtype: one of :data:`DTYPES`; "auto" chooses for the device (:func:`choose_dtype`).
+        options: names of :data:`~lightningdrag.checkpoints.catalogue.OPTIONS`, for SD 1.5 alone.
 
     Raises:
-        ModelError: unknown name, device or dtype; weights that are not here.
+        ModelError: unknown name, device, dtype or option; weights that are not here.
         ValueError: weights with missing, extra or wrongly shaped tensors.
     """
     kind = check_name(name_or_path)
     check_dtype(dtype)
+    check_options(options)
     place = choose_device(device)
-    if kind == "name":
-        return _load_named(name_or_path, place, dtype)
-    folder = Path(name_or_path) if kind == "path" else snapshot(name_or_path)
-    return _load_folder(folder, place, dtype)
-
-
-def _load_named(name: str, device: torch.device, dtype: str) -> DragModel:
-    if name == "warp":
+    folder = None
+    if kind != "name":
+        folder = Path(name_or_path) if kind == "path" else snapshot(name_or_path)
+    if name_or_path == "sd15" or (folder is not None and (folder / "model_index.json").is_file()):
+        return _load_sd15(folder, place, choose_dtype(dtype, place), options)
+    if options:
+        raise ModelError(f"{name_or_path} has no option {', '.join(options)}; options are for SD 1.5")
+    if name_or_path == "warp":
         from lightningdrag.models.warp import WarpModel
 
         return WarpModel()
-    if name == "builtin":
-        from lightningdrag.checkpoints.builtin import load_builtin
+    from lightningdrag.checkpoints.builtin import load_builtin
 
-        return load_builtin(device=device, dtype=choose_dtype(dtype, device))
-    from lightningdrag.models.sd15 import SD15Model
+    return load_builtin(_builtin_file(folder), device=place, dtype=choose_dtype(dtype, place))
+
+
+def _load_sd15(
+    folder: Path | None, device: torch.device, dtype: torch.dtype, options: Collection[str]
+) -> DragModel:
+    """The paper's model from a saved folder, or from the released files."""
+    from lightningdrag.checkpoints.saved import load_saved
     from lightningdrag.pipeline import LightningDragPipeline
 
-    pipeline = LightningDragPipeline.from_released(
-        **released_folders(), dtype=choose_dtype(dtype, device), device=device
-    )
-    return SD15Model(pipeline)
+    lean = "low-memory" in options
+    if folder is not None:
+        pipeline = load_saved(folder, dtype, low_memory=lean and device.type == "cpu")
+    else:
+        pipeline = LightningDragPipeline.from_released(
+            **released_folders(), dtype=dtype, low_memory=lean and device.type == "cpu"
+        )
+    if device.type != "cpu" and lean:
+        pipeline.enable_model_cpu_offload(device=device)
+    elif device.type != "cpu":
+        pipeline.to(device)
+    return sd15_model(pipeline, options)
 
 
-def _load_folder(path: Path, device: torch.device, dtype: str) -> DragModel:
-    if (path / "model_index.json").is_file():
-        from lightningdrag.checkpoints.saved import load_saved
-        from lightningdrag.models.sd15 import SD15Model
+def sd15_model(pipeline: LightningDragPipeline, options: Collection[str] = ()) -> SD15Model:
+    """A loaded pipeline behind the editor's protocol, run as the options say.
 
-        return SD15Model(load_saved(path, choose_dtype(dtype, device)).to(device))
+    Raises:
+        FetchError: the tiny decoder is not here and could not be downloaded.
+    """
+    from lightningdrag.allocator import give_back
+    from lightningdrag.models.deep_cache import DeepCache
+    from lightningdrag.models.sd15 import SD15Model
+
+    tiny = None
+    if "tiny-decoder" in options:
+        from diffusers import AutoencoderTiny
+
+        from lightningdrag.checkpoints.released import load_part
+
+        folder = snapshot(TINY_DECODER.repo, TINY_DECODER.files)
+        tiny = load_part(AutoencoderTiny, folder, pipeline.unet.dtype).to(pipeline._execution_device)
+    if "deep-cache" in options:
+        DeepCache(pipeline.unet)
+    if "compile" in options:
+        pipeline.unet.compile()
+    give_back()
+    return SD15Model(pipeline, tiny)
+
+
+def _builtin_file(path: Path | None) -> Path | None:
+    """The one file of weights of the built-in kind; None is the package's own."""
+    if path is None:
+        return None
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) != 1:
         raise ModelError(
             f"{path} holds no model: expected model_index.json (LightningDragPipeline.save_pretrained), "
             f"or one .safetensors file of the built-in kind, found {len(files)}"
         )
-    from lightningdrag.checkpoints.builtin import load_builtin
-
-    return load_builtin(files[0], device=device, dtype=choose_dtype(dtype, device))
+    return files[0]
 
 
 def choose_device(device: str) -> torch.device:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,22 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection, PreTrainedModel
 
 from lightningdrag.checkpoints.catalogue import SD15_PARTS, check_name, snapshot
-from lightningdrag.checkpoints.tensors import CheckpointError, check_names, load_strict, load_tensors
+from lightningdrag.checkpoints.lean import load_lean, load_on_disk
+from lightningdrag.checkpoints.tensors import (
+    CheckpointError,
+    check_names,
+    load_strict,
+    load_tensors,
+    weights_file,
+)
 from lightningdrag.models.appearance import AppearanceEncoder
 from lightningdrag.models.attention import attention_blocks
 from lightningdrag.models.image_prompt import ImagePrompt
 from lightningdrag.models.point_encoder import PointEncoder
 
 RELEASED_BASE_CHANNELS = 16
-WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+LOW_MEMORY = {"unet": load_lean, "image_encoder": load_on_disk, "appearance_encoder": load_on_disk}
+"""How the large networks are loaded where memory is short: those that look at a source once stay on disk."""
 HUB_FILES = {part.role: part.files for part in SD15_PARTS}
 
 
@@ -37,6 +46,7 @@ def load_components(
     ip_adapter: str | Path,
     lightning_drag: str | Path,
     dtype: torch.dtype = torch.float32,
+    low_memory: bool = False,
 ) -> dict[str, Any]:
     """Load what :class:`lightningdrag.pipeline.LightningDragPipeline` is made of, on the CPU.
 
@@ -44,22 +54,28 @@ def load_components(
         base, vae, ip_adapter, lightning_drag: local folders laid out as above, or hub names
             ``owner/name`` (fetched once; with ``HF_HUB_OFFLINE=1`` only what is here is used).
         dtype: of all the weights.
+        low_memory: see :data:`LOW_MEMORY`.
 
     Raises:
         CheckpointError: a folder or file that is missing, damaged, or does not fit; it is named.
         ModelError, FetchError: neither a folder nor a hub name; the hub cannot be reached.
     """
     drag_folder = resolve(lightning_drag, "lightning_drag")
-    parts = load_base(base, vae, ip_adapter, dtype)
+    parts = load_base(base, vae, ip_adapter, dtype, low_memory)
+    load = loader("appearance_encoder", low_memory)
     return {
         **parts,
-        "appearance_encoder": load_part(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
+        "appearance_encoder": load(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
         "point_encoder": _cast(_load_point_encoder(drag_folder, parts["unet"]), dtype),
     }
 
 
 def load_base(
-    base: str | Path, vae: str | Path, ip_adapter: str | Path, dtype: torch.dtype = torch.float32
+    base: str | Path,
+    vae: str | Path,
+    ip_adapter: str | Path,
+    dtype: torch.dtype = torch.float32,
+    low_memory: bool = False,
 ) -> dict[str, Any]:
     """What the method builds on, and does not train: all components but its own two.
 
@@ -67,13 +83,14 @@ def load_base(
     """
     base_folder = resolve(base, "base")
     prompt_folder = resolve(ip_adapter, "ip_adapter")
-    unet = load_part(UNet2DConditionModel, base_folder / "unet", dtype)
+    unet = loader("unet", low_memory)(UNet2DConditionModel, base_folder / "unet", dtype)
     if unet.config.in_channels != 9:
         raise CheckpointError(
             f"{base_folder / 'unet'} takes {unet.config.in_channels} channels;"
             " the base must be an SD 1.5 inpainting checkpoint, which takes 9"
         )
-    image_encoder = load_part(CLIPVisionModelWithProjection, prompt_folder / "image_encoder", dtype)
+    load = loader("image_encoder", low_memory)
+    image_encoder = load(CLIPVisionModelWithProjection, prompt_folder / "image_encoder", dtype)
     return {
         "vae": load_part(AutoencoderKL, resolve(vae, "vae"), dtype),
         "text_encoder": load_part(CLIPTextModel, base_folder / "text_encoder", dtype),
@@ -129,11 +146,16 @@ def resolve(name: str | Path, part: str) -> Path:
     return folder
 
 
+def loader(name: str, low_memory: bool) -> Callable[[Any, Path, torch.dtype], Any]:
+    """How a component is loaded from its folder."""
+    return LOW_MEMORY.get(name, load_part) if low_memory else load_part
+
+
 def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A diffusers or transformers model whose file fits it to the last tensor."""
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"missing file: {folder / 'config.json'}")
-    path = _weights_file(folder)
+    path = weights_file(folder)
     dtype_name = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
     try:
         model, info = kind.from_pretrained(
@@ -149,14 +171,6 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         raise CheckpointError(f"{path} could not be loaded: {error}") from error
     check_names(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model.eval()
-
-
-def _weights_file(folder: Path) -> Path:
-    names = [f"{name}{end}" for end in (".safetensors", ".fp16.safetensors", ".bin") for name in WEIGHTS]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise CheckpointError(f"missing file: one of {', '.join(names)} in {folder}")
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:

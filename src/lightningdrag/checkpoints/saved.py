@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-from lightningdrag.checkpoints.released import load_part
+from lightningdrag.checkpoints.released import loader
 from lightningdrag.models.appearance import AppearanceEncoder
 from lightningdrag.models.image_prompt import ImagePrompt
 from lightningdrag.models.point_encoder import PointEncoder
@@ -25,7 +25,9 @@ PARTS = {
 }
 
 
-def load_saved(folder: Path, dtype: torch.dtype = torch.float32) -> LightningDragPipeline:
+def load_saved(
+    folder: Path, dtype: torch.dtype = torch.float32, low_memory: bool = False
+) -> LightningDragPipeline:
     """Load a saved pipeline, on the CPU.
 
     ``LightningDragPipeline.from_pretrained`` by itself fills missing tensors with random numbers, or
@@ -35,5 +37,5 @@ def load_saved(folder: Path, dtype: torch.dtype = torch.float32) -> LightningDra
         CheckpointError: a file that is missing, damaged, or does not fit; it is named.
         OSError: the scheduler's or the tokenizer's files are missing.
     """
-    parts = {name: load_part(kind, folder / name, dtype) for name, kind in PARTS.items()}
+    parts = {name: loader(name, low_memory)(kind, folder / name, dtype) for name, kind in PARTS.items()}
     return LightningDragPipeline.from_pretrained(folder, **parts, local_files_only=True)

@@ -18,10 +18,25 @@ MAX_PICKLE_BYTES = 4 * 2**30
 MAX_NESTING = 4
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 NAMES_SHOWN = 5
+WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""What diffusers and transformers call a file of weights."""
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, is no plain set of tensors, or does not fit its model."""
+
+
+def weights_file(folder: Path) -> Path:
+    """The file of weights in a folder of diffusers' or transformers' kind.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    names = [f"{name}{end}" for end in (".safetensors", ".fp16.safetensors", ".bin") for name in WEIGHTS]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"missing file: one of {', '.join(names)} in {folder}")
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lightningdrag.commands.console import note, print_json
-from lightningdrag.commands.edit import Device, Dtype
+from lightningdrag.commands.edit import Device, Dtype, Options
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Measure in turns with another model, device, dtype, threads, steps, candidates, commit.",
+            help="Measure in turns with another model, device, dtype, threads, steps, candidates, options "
+            "(joined by commas), commit.",
         ),
     ] = None,
     out: Annotated[
@@ -46,6 +47,7 @@ def bench(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    option: Options = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Measure what an edit costs on this machine.
@@ -55,10 +57,13 @@ def bench(
     Example: lightningdrag bench --size 256 --size 512 --size 1024 --out out/bench
     """
     from lightningdrag.bench.models import check_model
+    from lightningdrag.checkpoints.catalogue import check_options
     from lightningdrag.checkpoints.hub import check_dtype
 
     check_model(model)
     check_dtype(dtype)
+    options = option or []
+    check_options(options)
     sizes, candidates = size or [512], num_images or [1]
     step_counts: list[int | None] = [*steps] if steps else [None]
     for side in [*sizes, *([window] if window else [])]:
@@ -71,6 +76,7 @@ def bench(
         "threads": threads,
         "steps": step_counts[0],
         "candidates": candidates[0],
+        "options": ",".join(options),
     }
     if against is not None:
         if max(len(sizes), len(step_counts), len(candidates)) > 1 or window or out:
@@ -84,7 +90,9 @@ def bench(
     cases = [
         Case(side, count, number, window) for side in sizes for count in step_counts for number in candidates
     ]
-    suite = run_suite(model, device, dtype, cases, repeats, threads, on_case=lambda text: note(text))
+    suite = run_suite(
+        model, device, dtype, cases, repeats, threads, on_case=lambda text: note(text), options=options
+    )
     if out is not None:
         note(f"wrote {', '.join(str(path) for path in write_report(suite, out))}")
     if as_json:

@@ -16,6 +16,12 @@ from lightningdrag.request import EditRequest
 Model = Annotated[str, typer.Option("--model", help="builtin, warp, sd15, a folder, or a hub id OWNER/NAME.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", help="How SD 1.5 runs: low-memory, compile, deep-cache, tiny-decoder. Repeatable."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON on stdout.")]
 MaxPixels = Annotated[int | None, typer.Option(help="Refuse photos of more pixels.  [default: 80000000]")]
 MaxBytes = Annotated[int | None, typer.Option(help="Refuse files of more bytes.  [default: 268435456]")]
@@ -63,12 +69,14 @@ def edit(
         typer.Option(help="How strongly to follow the points; <= 1 is fastest.  [default: the model's]"),
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="How guidance falls: inverse_square, none, linear, square, cubic.")
+        str | None,
+        typer.Option(help="How guidance falls: inverse_square, none, linear, square, cubic, first_half."),
     ] = None,
     max_step: Annotated[float | None, typer.Option(help="Split drags longer than this many pixels.")] = None,
     augment: Annotated[int | None, typer.Option(help="Auxiliary pairs around each handle.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    option: Options = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Write the analytic warp, in milliseconds.")
     ] = False,
@@ -82,7 +90,7 @@ def edit(
 
     Example: lightningdrag edit photo.jpg --drag 210,140:260,120 -o out.png
     """
-    from lightningdrag.checkpoints.catalogue import check_name
+    from lightningdrag.checkpoints.catalogue import check_name, check_options
     from lightningdrag.checkpoints.hub import check_dtype
     from lightningdrag.commands.job import STREAM, check_target, make_job, run_job
     from lightningdrag.masks import read_mask
@@ -112,10 +120,11 @@ def edit(
     model = "warp" if preview else model  # which is what a preview shows
     check_name(model)
     check_dtype(dtype)
+    check_options(option or ())
 
     from lightningdrag.editor import DragEditor
 
-    editor = DragEditor.from_pretrained(model, device=device, dtype=dtype)
+    editor = DragEditor.from_pretrained(model, device=device, dtype=dtype, options=option or ())
     with progress("Dragging") as callback:
         done = run_job(job, editor, model, callback)
     if save_request:

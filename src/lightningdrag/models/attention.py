@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
@@ -28,8 +29,8 @@ KeyValue = tuple[Tensor, Tensor]
 class Conditioning:
     """What the denoiser's attentions see beside the latent, the same over the steps of one edit.
 
-    Everything has batch 1 and serves all candidates and both guidance branches. Keys and values are
-    projected at the first step and kept, so make a new one for every edit.
+    Everything has batch 1 and serves all candidates and both guidance branches. Make a new one for every
+    edit.
 
     Attributes:
         references: for each of the blocks ``(1, M, C)``, recorded by the appearance encoder.
@@ -37,19 +38,23 @@ class Conditioning:
         image_prompt: for each block the image prompt's keys and values, ``(1, 4, C)``.
         with_points: ``(B, 1, 1)`` or a number: 1 for rows of the batch that see the points, 0 for the
             others. Set before each call of the denoiser.
+        projected: keys and values of reference and text by name, filled in at the first step. They depend
+            on the source alone, so edits of one source may share them.
+        deep_features: what ``models.deep_cache`` keeps between steps.
     """
 
     references: list[Tensor]
     points: list[tuple[Tensor, Tensor]]
     image_prompt: list[KeyValue]
     with_points: Tensor | float = 1.0
-    _projected: dict[str, KeyValue] = field(default_factory=dict, repr=False)
+    projected: dict[str, KeyValue] = field(default_factory=dict, repr=False)
+    deep_features: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def project_once(self, name: str, project: Callable[[], KeyValue]) -> KeyValue:
         """The keys and values called ``name``, projected at the first call."""
-        if name not in self._projected:
-            self._projected[name] = project()
-        return self._projected[name]
+        if name not in self.projected:
+            self.projected[name] = project()
+        return self.projected[name]
 
 
 class PointFollowingProcessor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +28,8 @@ def encode(
     return latents.float() * vae.config.scaling_factor
 
 
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+@torch.no_grad()
+def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
     """Decode ``(B, 4, h, w)`` to ``(B, 3, 8h, 8w)`` float32, about [-1, 1], not clamped.
 
     One candidate at a time: decoding is where memory peaks, and a batch is no faster there.
