@@ -83,7 +83,8 @@ def test_a_gallery_shows_arrows_methods_and_only_defined_figures() -> None:
         Edit("a", data_uri(RED), {"ours": data_uri(RED)}, (40, 20), [((1, 2), (30, 4))], {"PSNR": 17.5}),
         Edit("b", data_uri(RED), {"warp": data_uri(RED)}, (40, 20), values={"PSNR": float("nan"), "x": 1.0}),
     ]
-    page = page_of(Gallery(edits))
+    page = page_of(Gallery(edits, extra=frozenset({"x"})))
+    assert re.findall(r'<span data-extra="x" hidden>x <b>1</b>', page), "shown only while it sorts"
     assert re.findall(r"<option>(\w+)</option>", page) == ["ours", "warp", "PSNR", "x"]
     assert re.findall(r'data-values="([^"]*)"', page) == ["PSNR=17.5;", "x=1.0;"]
     assert page.count("<polygon") == page.count("<circle") == 1

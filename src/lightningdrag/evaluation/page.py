@@ -130,7 +130,7 @@ def _gallery(
         "An arrow leads from a handle (red) to its target; a red dot alone is a pin. "
         "Slide between before (left) and after (right)."
     )
-    return Gallery(edits, caption)
+    return Gallery(edits, caption, frozenset(column.title for column in COLUMNS if not column.main))
 
 
 def _edit(scored: CaseScores, case: Case, rows: Sequence[str], leading: str, picture_of: PictureOf) -> Edit:
@@ -142,7 +142,7 @@ def _edit(scored: CaseScores, case: Case, rows: Sequence[str], leading: str, pic
     values = {"drag length, %": 100 * scored.motion}
     if "psnr" in ours and "psnr" in warp:
         values = {"gain over warp, dB": ours["psnr"] - warp["psnr"], **values}
-    values |= {c.title: ours[c.key] for c in COLUMNS if c.main and c.key in ours}
+    values |= {c.title: ours[c.key] for c in COLUMNS if c.key in ours}
     height, width = case.mask.shape
     drags = list(zip(case.handles.tolist(), case.targets.tolist(), strict=True))
     return Edit(case.name, data_uri(case.source, PICTURE_SIDE), after, (width, height), drags, values)

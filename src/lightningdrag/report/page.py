@@ -135,10 +135,15 @@ def _arrow(handle: Sequence[float], target: Sequence[float], unit: float) -> str
 
 @dataclass(frozen=True)
 class Gallery:
-    """Edits with a slider between before and after, a choice of method, and a choice of order."""
+    """Edits with a slider between before and after, a choice of method, and a choice of order.
+
+    Attributes:
+        extra: figures that are shown only while they sort.
+    """
 
     edits: Sequence[Edit]
     caption: str = ""
+    extra: frozenset[str] = frozenset()
     kind: ClassVar[str] = "gallery"
 
     @property

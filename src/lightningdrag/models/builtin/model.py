@@ -231,4 +231,11 @@ def concatenated(parts: Sequence[Any]) -> Any:
 def _together(callbacks: Sequence[Callback | None]) -> Callback | None:
     """Tells all; stops when one wants to."""
     told = [callback for callback in callbacks if callback is not None]
-    return (lambda step, total: False not in [tell(step, total) for tell in told]) if told else None
+    if not told:
+        return None
+
+    def tell(step: int, total: int) -> bool:
+        answers = [callback(step, total) for callback in told]
+        return not any(answer is False for answer in answers)
+
+    return tell

@@ -42,6 +42,7 @@ for (const gallery of document.querySelectorAll(".gallery")) {
     gallery.classList.toggle("no-arrows", !controls.arrows.checked);
     if (!controls.key) return;
     const [key, sign] = [controls.key.value, Number(controls.order.value)];
+    for (const figure of list.querySelectorAll("[data-extra]")) figure.hidden = figure.dataset.extra !== key;
     const last = -sign * Infinity;  // without this figure: at the end
     const place = (edit) => values.get(edit)[key] ?? -last;
     list.append(...[...list.children].sort((a, b) => {
