@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lightningdrag.checkpoints.released import fuse_lcm_lora
@@ -18,7 +23,7 @@ from lightningdrag.training.loader import Batch, Mixture, stack
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import Trainer
 from lightningdrag.training.losses import Labels
-from lightningdrag.training.recipe import LCMRecipe, SD15Recipe
+from lightningdrag.training.recipe import LCMRecipe, RecipeError, SD15Recipe
 from lightningdrag.training.sd15 import SD15Task, mix, start_pipeline
 from lightningdrag.training.task import Task
 from moving_square import write_dataset
@@ -167,6 +172,32 @@ def test_a_run_previews_its_edits(data: Path, tmp_path: Path) -> None:
     trainer(SD15Task(recipe, load_pipeline()), data, tmp_path).run()
     assert "dev_model" in read_log(tmp_path / "log.jsonl")[-1]
     assert (tmp_path / "dev-000001.png").exists()
+
+
+def test_sharded_weights_learn_what_whole_ones_do(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=2, schedule="constant")
+    trainer(SD15Task(recipe, load_pipeline()), data, tmp_path / "whole").run()
+    program = [sys.executable, Path(__file__).with_name("training_sharded.py")]
+    subprocess.run([*program, data, tmp_path / "shards", "2"], check=True, timeout=600)
+    whole, shards = (read_log(tmp_path / name / "log.jsonl") for name in ("whole", "shards"))
+    for name in ("loss", "gradient"):
+        assert [r[name] for r in shards] == pytest.approx([r[name] for r in whole], rel=1e-3)
+    ours, theirs = (load_file(tmp_path / name / "sd15.safetensors") for name in ("shards", "whole"))
+    for name, weights in theirs.items():
+        torch.testing.assert_close(ours[name], weights, rtol=1e-2, atol=1e-4)
+
+
+def test_what_cannot_be_sharded_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ValueError, match="fsdp_version: 2"):
+        trainer(SD15Task(RECIPE, load_pipeline()), data, tmp_path)
+    monkeypatch.setattr(Accelerator, "is_fsdp2", True)
+    with pytest.raises(RecipeError, match="'ema' must be 0"):
+        trainer(SD15Task(replace(RECIPE, ema=0.9), load_pipeline()), data, tmp_path)
+    with pytest.raises(ValueError, match="'lcm' cannot be trained with FSDP"):
+        trainer(lcm_task(), data, tmp_path)
 
 
 def lcm_task() -> LCMTask:

@@ -40,6 +40,7 @@ class LCMTask(SD15Task):
     """
 
     weights_file = "pytorch_lora_weights.safetensors"
+    shardable = False  # the denoiser, which is not registered, computes with the LoRA
     learning = ()
     preview_guidance = 1.0  # the teacher's guidance is in the student
     recipe: LCMRecipe

@@ -50,7 +50,8 @@ class Trainer:
         report: called with each log record, in the main process.
 
     Raises:
-        RecipeError: the batch does not divide among the processes.
+        RecipeError: the batch does not divide among the processes, or FSDP meets an average of weights.
+        ValueError: FSDP of another version than 2, or a task that it cannot shard.
     """
 
     def __init__(self, task: Task, data: str | Path, out: Path, report: Report = print) -> None:
@@ -68,14 +69,15 @@ class Trainer:
         self.accelerator.gradient_accumulation_steps = recipe.batch // (
             self.micro * self.accelerator.num_processes
         )
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            self._check_sharding()
+            task.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # all that FSDP takes
         groups = parameter_groups(task, recipe.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=True)
         self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.average = None
         if recipe.ema:
-            if self.accelerator.distributed_type == DistributedType.FSDP:
-                raise RecipeError("recipe key 'ema' must be 0 with FSDP: an average of shards is not kept")
             self.average = EMAModel(self.trained, decay=recipe.ema, foreach=True)
             self.accelerator.register_for_checkpointing(self.average)
         self.accelerator.register_for_checkpointing(self)
@@ -83,6 +85,14 @@ class Trainer:
         self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
         self.stopping = self._asked_to_stop = False
         self._clock = time.monotonic()
+
+    def _check_sharding(self) -> None:
+        if not self.accelerator.is_fsdp2:
+            raise ValueError("accelerate's configuration asks for FSDP 1; it must say fsdp_version: 2")
+        if self.recipe.ema:
+            raise RecipeError("recipe key 'ema' must be 0 with FSDP: an average of shards is not kept")
+        if not self.task.shardable:
+            raise ValueError(f"a model of kind {self.recipe.model!r} cannot be trained with FSDP; take DDP")
 
     # What a run leaves behind
 

@@ -27,6 +27,8 @@ class Task(nn.Module, ABC):
     recipe: Recipe
     weights_file: str
     """Name of the file in the run's folder that :meth:`save_weights` writes."""
+    shardable = True
+    """Whether FSDP may put shards in its parameters' place: only if no other module computes with them."""
 
     def forward(self, batch: Batch, sample: bool = False) -> dict[str, Tensor]:
         """:meth:`losses` of a batch, or :meth:`samples`."""
