@@ -2,13 +2,16 @@
 
     python benchmarks/data_tracks.py                                     # the scenes alone
     python benchmarks/data_tracks.py --videos VIDEOS --clips 30          # and there-and-back on clips
-    python benchmarks/data_tracks.py --tracker raft-small --weights raft_small.pth
+    python benchmarks/data_tracks.py --flow raft-small --flow-weights raft_small.pth
+    python benchmarks/data_tracks.py --tracker tapir --tracker-weights tapir.pt
 
 A scene is a film of textured things that move, turn, and cover one another before a textured ground. Points
 are tracked from the first frame to each of the others. As in TAP-Vid (Doersch et al., 2022), on 256 px:
 ``<d px`` is the share of visible points within d pixels of the truth, delta-avg its mean over 1, 2, 4, 8 and
 16; the Jaccard index of d is true positives over true positives, false positives and false negatives,
-where a point is predicted visible if forward and backward motion agree.
+where a point is predicted visible if forward and backward motion agree. "For handles" are those visible
+points whose own detail shows their motion. "Tracks" are the point tracker's, of up to 256 points of what
+moves in each scene.
 
 On real clips a point is followed k frames on and k back; what is told is how far from its start it ends,
 for the points that are called visible. That cannot show an error that is the same both ways.
@@ -22,18 +25,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lightningdrag.data.doubts import doubtful_cells
+from lightningdrag.data.doubts import distinct_cells, doubtful_cells
+from lightningdrag.data.pairs import changed_cells
 from lightningdrag.data.shots import split_shots
 from lightningdrag.data.tasks import find_videos
-from lightningdrag.data.trackers import TRACKERS, load_tracker
+from lightningdrag.data.trackers import Trackers, load_trackers
 from lightningdrag.data.tracks import (
+    PLAIN,
     UNKNOWN,
     VISIBLE,
     ClipFlow,
-    Tracker,
     cell_centres,
     disagreement,
     follow,
+    is_known,
     motion_states,
     polish,
 )
@@ -42,6 +47,7 @@ from lightningdrag.data.video import UnreadableVideo, read_video
 SIZE, FRAMES, THINGS = 256, 24, 4
 DISTANCES = (1, 2, 4, 8, 16)
 GAPS = (2, 4, 8, 16, 23)
+POINTS = 256
 
 
 def texture(rng: np.random.Generator) -> np.ndarray:
@@ -97,44 +103,57 @@ def between(film: np.ndarray, flow: ClipFlow, start: int, stop: int) -> tuple[np
     forward = polish(grey[0], grey[1], follow(flow, grid, start, stop) - grid)
     backward = polish(grey[1], grey[0], follow(flow, grid, stop, start) - grid)
     state = motion_states(first, second, forward, backward)[0]
+    noise = changed_cells(first, second)[1]
     state[doubtful_cells(first, second, forward) & (state == VISIBLE)] = UNKNOWN
+    state[~distinct_cells(first, second, forward, noise) & (state == VISIBLE)] = PLAIN
     return forward, state
 
 
-def measure_scenes(tracker: Tracker, count: int) -> None:
-    """Print accuracy by gap, over moving things and over all points."""
-    print("| frames between | points | " + " | ".join(f"<{d} px" for d in DISTANCES), end="")
-    print(" | delta-avg | average Jaccard | visibility right | of those called visible <4 px | called |")
-    print("|" + "---|" * (len(DISTANCES) + 7))
-    errors: dict[tuple[int, str], list[np.ndarray]] = {}
+def measure_scenes(trackers: Trackers, count: int) -> None:
+    """Print accuracy by gap: of the flow over moving things and over all points, and of point tracks."""
+    facts: dict[tuple[int, str], list[np.ndarray]] = {}
     for seed in range(count):
         film, true, visible = scene(np.random.default_rng(seed))
-        flow = tracker(film)
+        flow = trackers.flow(film)
         grid = cell_centres(SIZE, SIZE)
+        moves = np.linalg.norm(true[max(GAPS)] - grid, axis=-1) > 1
+        cells = np.flatnonzero(moves)[:: max(1, moves.sum() // POINTS)]
+        tracks, followed = trackers.points(film, grid.reshape(-1, 2)[cells])
         for gap in GAPS:
             forward, state = between(film, flow, 0, gap)
             error = np.linalg.norm(grid + forward - true[gap], axis=-1)
             moving = np.linalg.norm(true[gap] - grid, axis=-1) > 1
-            facts = np.stack((error, visible[gap], state == VISIBLE))
+            dense = np.stack((error, visible[gap], is_known(state), state == VISIBLE))
             for name, chosen in (("moving", moving), ("all", np.ones_like(moving))):
-                errors.setdefault((gap, name), []).append(facts[:, chosen])
-    for (gap, name), parts in errors.items():
-        error, seen, called = np.concatenate(parts, axis=1)
-        seen, called = seen > 0, called > 0
-        within = [float((error[seen] < d).mean()) for d in DISTANCES]
-        jaccard = []
-        for d in DISTANCES:
-            hits = int((seen & called & (error < d)).sum())
-            false = int((called & ~(seen & (error < d))).sum())
-            jaccard.append(hits / (int(seen.sum()) + false))
-        right = (seen == called).mean()
-        held = (error[called] < 4).mean(), called.mean()
-        values = (*within, np.mean(within), np.mean(jaccard), right, *held)
-        cells = [f"{value:.3f}" for value in values]
-        print(f"| {gap} | {name} | " + " | ".join(cells) + " |")
+                facts.setdefault((gap, name), []).append(dense[:, chosen])
+            apart = np.linalg.norm(tracks[gap] - true[gap].reshape(-1, 2)[cells], axis=-1)
+            seen = visible[gap].ravel()[cells]
+            facts.setdefault((gap, "tracks"), []).append(
+                np.stack((apart, seen, followed[gap], followed[gap]))
+            )
+    print("| frames between | points | " + " | ".join(f"<{d} px" for d in DISTANCES), end="")
+    print(" | delta-avg | average Jaccard | visibility right |", end="")
+    print(" of those called visible <4 px | called | of those for handles <4 px | for handles |")
+    print("|" + "---|" * (len(DISTANCES) + 9))
+    for (gap, name), parts in facts.items():
+        values = accuracy(*np.concatenate(parts, axis=1))
+        print(f"| {gap} | {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
 
 
-def measure_clips(tracker: Tracker, videos: list[str], count: int) -> None:
+def accuracy(error: np.ndarray, visible: np.ndarray, called: np.ndarray, handles: np.ndarray) -> list[float]:
+    """The metrics of the table from the errors of points ``(N,)`` and what is true and said of them."""
+    seen, said = visible > 0, called > 0
+    within = [float((error[seen] < d).mean()) for d in DISTANCES]
+    jaccard = []
+    for d in DISTANCES:
+        hits = int((seen & said & (error < d)).sum())
+        false = int((said & ~(seen & (error < d))).sum())
+        jaccard.append(hits / (int(seen.sum()) + false))
+    held = [value for part in (said, handles > 0) for value in ((error[part] < 4).mean(), part.mean())]
+    return [*within, float(np.mean(within)), float(np.mean(jaccard)), float((seen == said).mean()), *held]
+
+
+def measure_clips(trackers: Trackers, videos: list[str], count: int) -> None:
     """Print there-and-back errors of points that move, over clips drawn at random."""
     ends: dict[int, list[np.ndarray]] = {gap: [] for gap in GAPS}
     called: dict[int, list[float]] = {gap: [] for gap in GAPS}
@@ -148,12 +167,12 @@ def measure_clips(tracker: Tracker, videos: list[str], count: int) -> None:
         film = piece[start:stop][: max(GAPS) + 1]
         if len(film) <= max(GAPS):
             continue
-        flow = tracker(film)
+        flow = trackers.flow(film)
         for gap in GAPS:
             there, state = between(film, flow, 0, gap)
             back, _ = between(film, flow, gap, 0)
             moving = np.linalg.norm(there, axis=-1) > 2
-            sure = moving & (state == VISIBLE)
+            sure = moving & is_known(state)
             ends[gap].append(disagreement(there, back)[sure])
             called[gap].append(sure.sum() / max(1, moving.sum()))
         used += 1
@@ -173,14 +192,18 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--videos", type=Path)
     parser.add_argument("--clips", type=int, default=30)
-    parser.add_argument("--tracker", choices=TRACKERS, default="dis")
-    parser.add_argument("--weights", default="")
+    parser.add_argument("--flow", default="dis")
+    parser.add_argument("--flow-weights", default="")
+    parser.add_argument("--tracker", default="lk")
+    parser.add_argument("--tracker-weights", default="")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    tracker = load_tracker(arguments.tracker, arguments.weights)
-    measure_scenes(tracker, arguments.scenes)
+    trackers = load_trackers(
+        arguments.flow, arguments.flow_weights, arguments.tracker, arguments.tracker_weights
+    )
+    measure_scenes(trackers, arguments.scenes)
     if arguments.videos:
-        measure_clips(tracker, list(find_videos([str(arguments.videos)])[0].values()), arguments.clips)
+        measure_clips(trackers, list(find_videos([str(arguments.videos)])[0].values()), arguments.clips)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,17 @@ def write_wide(path: Path) -> None:
         container.mux(stream.encode())
 
 
+def write_encrypted(path: Path) -> None:
+    key = {"encryption_key": "00112233445566778899aabbccddeeff", "encryption_kid": "0" * 32}
+    with av.open(str(path), "w", options={"encryption_scheme": "cenc-aes-ctr", **key}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        film = square_film(3)
+        stream.height, stream.width = film.shape[1:3]
+        for image in film:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def woven(film: np.ndarray) -> np.ndarray:
     """Each frame of every other line of one frame and of the next: what interlaced video looks like."""
     odd = film[:-1].copy()
@@ -61,6 +72,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / os.fsdecode(b"\xff\xfe.mp4")).write_text("no video, and no name")
     write_audio(folder / "sound.mp4")
     write_video(folder / "one.mkv", square_film(1))
+    write_encrypted(folder / "locked.mp4")
     write_wide(folder / "wide.avi")
     write_video(folder / "woven.mkv", woven(square_film(8, (7, 1))))
     out, config = folder.parent / "out", folder.parent / "recipe.yaml"
@@ -69,7 +81,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         build_app(), ["prepare", str(folder), "--out", str(out), "--config", str(config)]
     )
     assert result.exit_code == 1, result.output
-    assert "10 inputs skipped" in result.output
+    assert "11 inputs skipped" in result.output
     assert set(open_shards(out).clips) == {"кошка 猫 قطة", "wrong", "damaged"}
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return {one["place"]: one["reason"] for one in report["skipped"]}
@@ -86,6 +98,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("\ufffd\ufffd.mp4", "not a video"),
         ("sound.mp4", "no video stream"),
         ("one.mkv", "only one frame"),
+        ("locked.mp4", "encrypted"),
         ("wide.avi", "frames larger than 8192 px"),
         ("woven.mkv", "interlaced"),
     ],

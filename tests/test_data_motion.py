@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -176,6 +177,23 @@ class TestCamera:
         film = np.stack([wide[:, 5 * k : 5 * k + WIDTH] for k in range(5)])
         film[:, 20:124, 40:152] = texture(104, 112, 4)  # a face that fills the middle
         assert self.view(film)[0] == MOVING
+
+
+class TestMovingCamera:
+    film = camera_film(shifted(8, 0), 8)
+
+    def test_its_pairs_are_dropped(self) -> None:
+        dropped: Counter[str] = Counter()
+        assert not list(shot_pairs(self.film, 4, np.random.default_rng(0), dropped))
+        assert dropped["the camera moves"] > 0
+
+    def test_they_are_kept_on_request(self) -> None:
+        recipe = replace(DEFAULT, camera=replace(DEFAULT.camera, keep_moving=True))
+        pairs = list(shot_pairs(self.film, 2, np.random.default_rng(0), Counter(), recipe))
+        assert [drawn.camera for drawn in pairs] == [MOVING, MOVING]
+        for drawn in pairs:
+            ground = 8.0 * (drawn.frames[1] - drawn.frames[0])
+            assert np.abs(np.median(drawn.targets - drawn.handles, axis=0) - (ground, 0)).max() < 1.5
 
 
 class TestPairs:

@@ -19,8 +19,10 @@ from data_runs import RECIPE, contents, plan, run, write_films
 from killing import kill_first_worker
 from lightningdrag.commands import build_app
 from lightningdrag.data import open_shards
+from lightningdrag.data.engines import run_units
 from lightningdrag.data.preparation import prepare
 from lightningdrag.data.recipe import DataRecipe
+from lightningdrag.data.tasks import Unit
 
 KILLS = 20
 FORK = multiprocessing.get_context("fork")  # no imports to wait for: kills fall into the work itself
@@ -110,6 +112,17 @@ def test_ray_makes_the_same_bytes(films: Path, whole: Path, tmp_path: Path) -> N
         name = f"{unit.name}.tar"
         assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes()
     assert not ray.is_initialized()
+
+
+def test_a_unit_that_ray_gives_up_is_told_in_one_line(films: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'lightningdrag[ray]'")
+
+    def fail(unit: Unit) -> dict[str, object]:
+        raise RuntimeError(f"{unit.name} is cursed")
+
+    with pytest.raises(ChildProcessError, match=r"Ray gave up: .* is cursed; .*--resume") as told:
+        list(run_units(plan(films)[:1], fail, "ray", 1))
+    assert "\n" not in str(told.value)
 
 
 def test_a_whole_dataset_is_resumed_by_doing_nothing(films: Path, whole: Path) -> None:

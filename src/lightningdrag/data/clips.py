@@ -12,7 +12,7 @@ import numpy as np
 from lightningdrag.data.camera import (
     MOVING,
     SPACING,
-    STATIC,
+    STEADY,
     Camera,
     camera_of_points,
     coarse_points,
@@ -123,10 +123,10 @@ def find_candidates(
             view = camera_of_points(
                 frames[start], frames[at], points[telling], motion[telling], recipe.camera
             )
-            reach = _reach(points, positions, view, min(height, width))
-            if reach is None:
+            if view.kind == MOVING and not recipe.camera.keep_moving:
                 dropped["the camera moves"] += 1
                 break
+            reach = _reach(points, positions, view, min(height, width))
             if gaps.reach[0] <= reach <= gaps.reach[1]:
                 candidates.append(Candidate(int(start), at, reach))
     return candidates
@@ -148,9 +148,9 @@ def make_pair(
     back = follow(flow, grid, stop, start) - grid
     reliable = disagreement(forward, back) < 1.0
     view = find_camera(first, second, forward, reliable, recipe.camera)
-    if view.kind == MOVING:
+    if view.kind == MOVING and not recipe.camera.keep_moving:
         raise Rejected("the camera moves")
-    if view.kind == STATIC:
+    if view.kind != STEADY:
         backward = back
         if rng.random() < 0.5:  # both directions in time
             first, second, forward, backward = second, first, backward, forward
@@ -184,7 +184,7 @@ def viewed_pair(
     forward, backward = forward.copy(), backward.copy()
     forward[cells] = polish(grey[0], grey[1], forward[cells])
     backward[cells] = polish(grey[1], grey[0], backward[cells])
-    return build_pair(first, second, forward, backward, checks)
+    return build_pair(first, second, forward, backward, checks, still_camera=view.kind != MOVING)
 
 
 def draw_request(
@@ -209,10 +209,8 @@ def _alike(ends: np.ndarray, other: np.ndarray, gaps: Gaps) -> bool:
     return bool((np.abs(ends - other).mean((1, 2)) < gaps.duplicate_level).all())
 
 
-def _reach(points: np.ndarray, positions: np.ndarray, view: Camera, short_side: int) -> float | None:
-    """How far what moves goes, over the short side; None if the camera moves."""
-    if view.kind == MOVING:
-        return None
+def _reach(points: np.ndarray, positions: np.ndarray, view: Camera, short_side: int) -> float:
+    """How far what moves goes, over the short side."""
     length = np.linalg.norm(transform(np.linalg.inv(view.homography), positions) - points, axis=-1)
     moving = length[length > MIN_DRAG]
     return float(np.quantile(moving, 0.75)) / short_side if len(moving) > 0.002 * length.size else 0.0

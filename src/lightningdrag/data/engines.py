@@ -32,7 +32,7 @@ def run_units(units: list[Unit], make: Make, engine: str, workers: int) -> Itera
         workers: processes; on a cluster, how many units are in work at once.
 
     Raises:
-        ChildProcessError: a worker was killed.
+        ChildProcessError: a worker was killed, or Ray gave a unit up.
     """
     if engine == "ray":
         return _on_ray(units, make, workers)
@@ -70,6 +70,7 @@ def _begin_worker() -> None:
 
 def _on_ray(units: list[Unit], make: Make, workers: int) -> Iterator[Record]:
     import ray
+    from ray.exceptions import RayError
 
     ours = not ray.is_initialized()
     if ours and "RAY_ADDRESS" in os.environ:
@@ -95,6 +96,12 @@ def _on_ray(units: list[Unit], make: Make, workers: int) -> Iterator[Record]:
         numbers = ray.data.from_items(list(range(len(units))), override_num_blocks=len(units))
         for row in numbers.map(run, num_cpus=1, compute=pool).iter_rows():
             yield row["record"]
+    except RayError as error:
+        cause = getattr(error, "cause", None)  # what a task raised, without Ray's account of it
+        reason = (str(cause) if cause else f"{type(error).__name__}: {error}").partition("\n")[0]
+        raise ChildProcessError(
+            f"Ray gave up: {reason}; what is finished is kept: run again with --resume"
+        ) from error
     finally:
         if ours:
             ray.shutdown()

@@ -58,26 +58,29 @@ def build_pair(
     forward: np.ndarray,
     backward: np.ndarray,
     checks: Checks = DEFAULT.checks,
+    still_camera: bool = True,
 ) -> FramePair:
-    """Check the motion between two frames of a still camera, and find what moved.
+    """Check the motion between two frames, and find what moved.
 
     Args:
         first, second: ``(H, W, 3)`` uint8 RGB of one view.
         forward, backward: ``(h, w, 2)`` motions, each on its own frame's grid.
+        still_camera: the ground is to stand still.
 
     Raises:
         Rejected: too little or too much moves, the light flickers, or one frame is blurred.
     """
     changed, noise = changed_cells(first, second, checks)
-    if noise > checks.max_noise:
+    if still_camera and noise > checks.max_noise:
         raise Rejected("the whole picture changes")
     moving = moving_cells(changed, forward, backward)
     share = float(moving.mean())
     if share < checks.min_moving:
         raise Rejected("too little moves")
-    if share > checks.max_moving:
-        raise Rejected("too much moves")
-    _check_light(first, second, moving, checks)
+    if still_camera:
+        if share > checks.max_moving:
+            raise Rejected("too much moves")
+        _check_light(first, second, moving, checks)
     _check_sharpness(first, second, moving, checks)
     forward_state, backward_state = motion_states(first, second, forward, backward)
     fields = []
@@ -87,7 +90,7 @@ def build_pair(
     for here, there, motion, state in ways:
         part, seen = (here[pixels], there[pixels], motion[cells]), state[cells]
         seen[doubtful_cells(*part, checks) & (seen == VISIBLE)] = UNKNOWN
-        seen[~distinct_cells(*part, noise, checks) & (seen == VISIBLE)] = PLAIN
+        seen[~distinct_cells(*part, min(noise, checks.max_noise), checks) & (seen == VISIBLE)] = PLAIN
         state[still] = VISIBLE
         rounded = np.round(motion / QUANTUM) * QUANTUM
         rounded[still] = 0
@@ -125,7 +128,7 @@ def changed_cells(
     difference = largest_channel(cv2.absdiff(to_cells(first), to_cells(second))).astype(np.float32)
     difference = np.asarray(cv2.blur(difference, (3, 3)))
     noise = float(np.median(difference[difference <= np.quantile(difference, 0.5)]))
-    return difference > checks.noise_floor + 3 * noise, noise
+    return difference > checks.noise_floor + 3 * min(noise, checks.max_noise), noise
 
 
 def solid_changes(changed: np.ndarray) -> np.ndarray:

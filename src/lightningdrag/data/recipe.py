@@ -74,6 +74,8 @@ class Shots:
 class CameraRule:
     """Telling cameras apart; :mod:`lightningdrag.data.camera` explains the rule that these numbers fill."""
 
+    keep_moving: bool = False
+    """Also makes pairs whose camera moves and cannot be steadied: the ground moves in them, too."""
     explained: float = 1.0
     """px; a hypothesis explains a point that it carries to within this."""
     static_share: float = 0.30
@@ -226,8 +228,8 @@ def _checked(default: Any, value: Any, where: str, above_zero: bool) -> Any:
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         with suppress(ValueError):  # YAML takes 1e-4, without a point, for text
             value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise RecipeError(f"{where} is {value!r}; it takes a value like {default!r}")
-    if kind is not str and (not value >= 0 or (above_zero and not value)):
+    if kind not in (str, bool) and (not value >= 0 or (above_zero and not value)):
         raise RecipeError(f"{where} is {value!r}; it must be {'above 0' if above_zero else '0 or more'}")
     return value

@@ -66,21 +66,21 @@ def load_trackers(
 
 
 def _made(kind: str, name: str, weights: str, known: Mapping[str, str]) -> Any:
-    group = f"lightningdrag.{kind}s"
     if name in known and not weights:
         raise RecipeError(f"the {kind} {name} needs its weights: set {kind}_weights to their file")
     try:
-        factory: Callable[[str], Any] = _entry(name, group, known).load()
-    except (ImportError, AttributeError, ValueError) as error:
+        factory: Callable[[str], Any] = _entry(kind, name, known).load()
+        return factory(weights)
+    except (ImportError, AttributeError) as error:
         raise RecipeError(f"the {kind} {name!r} cannot be loaded: {error}") from error
-    return factory(weights)
 
 
-def _entry(name: str, group: str, known: Mapping[str, str]) -> EntryPoint:
+def _entry(kind: str, name: str, known: Mapping[str, str]) -> EntryPoint:
+    group = f"lightningdrag.{kind}s"
     if name in known or ":" in name:
         return EntryPoint(name, known.get(name, name), group)
     found = {entry.name: entry for entry in entry_points(group=group)}
     if name not in found:
-        there = ", ".join((("dis" if group.endswith("flows") else "lk"), *known, *found))
-        raise ValueError(f"there are {there}, or package.module:factory")
+        there = ", ".join(("dis" if kind == "flow" else "lk", *known, *found))
+        raise RecipeError(f"there is no {kind} {name!r}; there are {there}, or package.module:factory")
     return found[name]

@@ -86,7 +86,7 @@ class Video:
                     raise UnreadableVideo(f"frames larger than {self.rule.max_side} px")
                 last = 0.0
                 try:
-                    for frame in _thinned(container.decode(video=0), self.rule.max_rate):
+                    for frame in _thinned(_decoded(container), self.rule.max_rate):
                         last = frame.time or last
                         yield frame
                 except (av.error.FFmpegError, OSError):
@@ -136,6 +136,13 @@ def scaled_photo(image: np.ndarray, short_side: int = DEFAULT.frames.short_side)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
+
+
+def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    for packet in container.demux(video=0):
+        if packet.has_sidedata("encryption_info"):
+            raise UnreadableVideo("encrypted")
+        yield from packet.decode()
 
 
 def _thinned(frames: Iterator[av.VideoFrame], max_rate: float) -> Iterator[av.VideoFrame]:
