@@ -107,7 +107,8 @@ class GatedWorker:
         for step in range(1, self.steps + 1):
             while not self.gate.acquire(blocking=False):
                 await asyncio.sleep(0.005)
-            on_step(step, self.steps)
+            for index in range(len(tasks)):
+                on_step(index, step, self.steps)
             if self.asked_to_stop:
                 raise Cancelled
         return [inverted(task) for task in tasks]

@@ -184,13 +184,13 @@ def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:
         for key, request in enumerate((right, wrong, right))
     ]
     bench = Workbench(["builtin"], "cpu")
-    kind, answers = answer(bench, batch, lambda step, steps: True)
+    kind, answers = answer(bench, batch, lambda index, step, steps: True)
     assert kind == "done"
     assert [type(each) for each in answers] == [Outcome, Problem, Outcome]
     assert "target" in answers[1].detail
-    (alone,) = bench.run(batch[:1])
+    (alone,) = bench.run(batch[:1], [lambda step, steps: True])
     assert np.array_equal(answers[2].candidates[0].pixels, alone.candidates[0].pixels)
-    assert answer(bench, batch, lambda step, steps: False) == ("cancelled", [])
+    assert answer(bench, batch[::2], lambda index, step, steps: index == 0) == ("cancelled", [])
 
 
 def test_a_killed_worker_fails_its_job_and_the_next_one_works(

@@ -202,15 +202,16 @@ class JobQueue:
             self._metrics.wait_seconds.observe(started - job.created)
             job.change(state="running", place=0)
 
-        def on_step(step: int, steps: int) -> None:
-            for job in jobs:
-                if not job.finished:
-                    job.change(step=step, steps=steps)
-
         tasks = await asyncio.gather(*map(self._task_of, jobs))
         ready = {job: task for job, task in zip(jobs, tasks, strict=True) if task and not job.finished}
         if not ready:  # cancelled before the worker knew of it
             return
+
+        def on_step(index: int, step: int, steps: int) -> None:
+            job = list(ready)[index]
+            if not job.finished:
+                job.change(step=step, steps=steps)
+
         try:
             answers: Sequence[Answer] = await worker.run(list(ready.values()), on_step)
         except Cancelled:

@@ -50,7 +50,7 @@ class Replica:
         return session
 
     async def run(self, tasks: Sequence[Task]) -> AsyncIterator[tuple[str, Any]]:
-        """Do a batch: yields ("step", (step, steps)) and at last its answer; giving up stops it."""
+        """Do a batch: yields ("step", (index, step, steps)) and at last its answer; giving up stops it."""
         for task in tasks:
             await self.pin(task.session)
         loop = asyncio.get_running_loop()
@@ -60,8 +60,8 @@ class Replica:
         def tell(message: tuple[str, Any]) -> None:
             loop.call_soon_threadsafe(messages.put_nowait, message)
 
-        def on_step(step: int, steps: int) -> bool:
-            tell(("step", (step, steps)))
+        def on_step(index: int, step: int, steps: int) -> bool:
+            tell(("step", (index, step, steps)))
             return not stop.is_set()
 
         self._thread.submit(lambda: tell(answer(self._bench, tasks, on_step)))

@@ -52,20 +52,23 @@ class Workbench:
             for name, editor in self._editors.items()
         }
 
-    def run(self, tasks: Sequence[Task], callback: Callback | None = None) -> list[Outcome]:
+    def run(self, tasks: Sequence[Task], callbacks: Sequence[Callback]) -> list[Outcome]:
         """Do an animation, or edits by one model, in one pass of it where their windows allow.
+
+        Args:
+            callbacks: one for each task.
 
         Raises:
             ValueError: something is wrong with one of them.
-            EditCancelled: the callback returned False.
+            EditCancelled: a callback returned False.
         """
         first = tasks[0]
         if first.frames:
-            return [self._animate(first, callback)]
+            return [self._animate(first, callbacks[0])]
         results = self._editors[first.model].run_many(
             [self._session(task) for task in tasks],
             [task.request for task in tasks],
-            [callback] + [None] * (len(tasks) - 1),
+            callbacks,
             batch=len(tasks),
         )
         return [_edited(result) for result in results]
@@ -90,7 +93,7 @@ class Workbench:
         kept = sum(session.photo.pixels.nbytes for session in self._sessions.values())
         return kept > CACHE_BYTES or len(self._sessions) > CACHE_PHOTOS
 
-    def _animate(self, task: Task, callback: Callback | None) -> Outcome:
+    def _animate(self, task: Task, callback: Callback) -> Outcome:
         """Every frame drags the photo itself, with one seed and one mask, further along the way.
 
         Dragging each frame's result a little further instead would resample it again and again, which blurs.
@@ -135,10 +138,8 @@ def _share(drag: Drag, share: float) -> Drag:
     return Drag(drag.handle, (hx + share * (tx - hx), hy + share * (ty - hy)))
 
 
-def _part(callback: Callback | None, part: int, parts: int) -> Callback | None:
+def _part(callback: Callback, part: int, parts: int) -> Callback:
     """A callback for one of several edits, which counts a step for each that is done."""
-    if callback is None:
-        return None
 
     def count(step: int, total: int) -> bool | None:
         return callback(part + step // total, parts)

@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ from lightningdrag.service.problems import Problem
 from lightningdrag.service.task import Outcome, Task
 
 if TYPE_CHECKING:
+    from lightningdrag.models.protocol import Callback
     from lightningdrag.service.workbench import Workbench
 
 log = logging.getLogger("lightningdrag.service")
@@ -28,7 +30,8 @@ log = logging.getLogger("lightningdrag.service")
 START_TIMEOUT = 600.0
 """Seconds that loading the models may take."""
 
-OnStep = Callable[[int, int], None]
+OnStep = Callable[[int, int, int], None]
+"""Told the index of a task, its step, and of how many."""
 Answer = Outcome | Problem
 """What became of a task."""
 
@@ -177,8 +180,8 @@ def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device
 def _answer(
     bench: Workbench, number: int, batch: Sequence[Task], tasks: Connection, cancels: Connection
 ) -> tuple[str, Any]:
-    def callback(step: int, total: int) -> bool:
-        tasks.send(("step", (step, total)))
+    def callback(index: int, step: int, total: int) -> bool:
+        tasks.send(("step", (index, step, total)))
         asked = 0
         while cancels.poll():  # what is older was meant for a task that had ended already
             asked = cancels.recv()
@@ -187,29 +190,30 @@ def _answer(
     return answer(bench, batch, callback)
 
 
-def answer(bench: Workbench, batch: Sequence[Task], callback: Callable[[int, int], bool]) -> tuple[str, Any]:
+def answer(
+    bench: Workbench, batch: Sequence[Task], callback: Callable[[int, int, int], bool]
+) -> tuple[str, Sequence[Answer]]:
     """Do tasks: "done" with the answers, or "cancelled" with none."""
     from lightningdrag.models.protocol import EditCancelled
 
     try:
-        return "done", _answers(bench, batch, callback)
+        return "done", _answers(bench, batch, [partial(callback, index) for index in range(len(batch))])
     except EditCancelled:
         return "cancelled", []
 
 
-def _answers(
-    bench: Workbench, batch: Sequence[Task], callback: Callable[[int, int], bool]
-) -> Sequence[Answer]:
+def _answers(bench: Workbench, batch: Sequence[Task], callbacks: Sequence[Callback]) -> Sequence[Answer]:
     from lightningdrag.models.protocol import EditCancelled
 
     try:
-        return bench.run(batch, callback)
+        return bench.run(batch, callbacks)
     except EditCancelled:
         raise
     except Exception as error:
         if len(batch) == 1:
             return [_problem_of(error, bench)]
-    return [each for task in batch for each in _answers(bench, [task], callback)]  # which of them it was
+    singly = zip(batch, callbacks, strict=True)  # which of them it was is seen one by one
+    return [_answers(bench, [task], [callback])[0] for task, callback in singly]
 
 
 def _problem_of(error: Exception, bench: Workbench) -> Problem:
