@@ -98,7 +98,7 @@ def _against_length(scores: Sequence[CaseScores], key: str, gain: bool) -> Plot 
     place = np.clip(np.searchsorted(edges, length, side="right") - 1, 0, CURVE_BINS - 1)
     curves = {}
     for method in dict.fromkeys(method for s in scores for method in s.scores):
-        if method == TRUTH or (gain and method == REFERENCE):
+        if method == TRUTH:
             continue
         values = values_of(scores, method, key)
         if gain:
@@ -111,7 +111,7 @@ def _against_length(scores: Sequence[CaseScores], key: str, gain: bool) -> Plot 
         return None
     label = "gain over the warp, dB" if gain else TITLES[key]
     svg = plots.lines(curves, "mean drag length, % of the short side", label, log_x=True)
-    return Plot(svg, "By drag length.")
+    return Plot(svg, f"{'Gain' if gain else 'Error'} by drag length.")
 
 
 def _gallery(

@@ -121,10 +121,11 @@ class Edit:
 
 
 def _arrow(handle: Sequence[float], target: Sequence[float], unit: float) -> str:
-    """An arrow from a handle to the target itself; a short drag is all head."""
+    """An arrow from a handle to the target itself; a short drag is all head, never too small to see."""
     length = math.dist(handle, target)
-    head = min(2 * unit, length)
-    outline = [(0.0, 0.2 * head), (length - head, 0.15 * head), (length - head, head / 2), (length, 0.0)]
+    head = min(2 * unit, max(length, 1.3 * unit))
+    neck = length - head
+    outline = [(min(0.0, neck), 0.2 * head), (neck, 0.15 * head), (neck, head / 2), (length, 0.0)]
     outline += [(along, -across) for along, across in reversed(outline[:-1])]
     x, y = ((b - a) / length for a, b in zip(handle, target, strict=True))
     return " ".join(

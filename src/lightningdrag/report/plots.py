@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small files, sharp at any size
@@ -39,7 +40,7 @@ def scatter(
             if np.isfinite((x, y)).all():
                 axes.scatter([x], [y], s=44, label=name, **_look(i))
         if log_x:
-            axes.set_xscale("log")
+            _log_x(axes)
         axes.margins(0.15)
         _legend(figure)
         return _svg(figure)
@@ -60,7 +61,7 @@ def lines(
             if bands and name in bands:
                 axes.fill_between(xs, *bands[name], color=_look(i)["color"], alpha=0.15, linewidth=0)
         if log_x:
-            axes.set_xscale("log")
+            _log_x(axes)
         if len(series) > 1:
             _legend(figure)
         return _svg(figure)
@@ -93,6 +94,13 @@ def _axes(x_label: str, y_label: str, size: tuple[float, float] = SIZE) -> tuple
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return figure, axes
+
+
+def _log_x(axes: Axes) -> None:
+    """A logarithmic axis with plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
 
 
 def _look(index: int) -> dict[str, Any]:
