@@ -13,12 +13,14 @@ import pytest
 from data_scenes import HEIGHT, SQUARE, WIDTH, camera_film, corner, square_film, texture, write_video
 from lightningdrag.data.camera import MOVING, STATIC, STEADY, find_camera, stabilise
 from lightningdrag.data.clips import shot_pairs
-from lightningdrag.data.doubts import doubtful_cells
+from lightningdrag.data.doubts import distinct_cells, doubtful_cells
+from lightningdrag.data.drawing import draw_drags
 from lightningdrag.data.pairs import Rejected, build_pair
 from lightningdrag.data.recipe import DEFAULT, Frames
 from lightningdrag.data.shots import split_shots
 from lightningdrag.data.tracks import (
     OCCLUDED,
+    PLAIN,
     VISIBLE,
     cell_centres,
     clip_flow,
@@ -104,6 +106,13 @@ class TestTracks:
         error = np.linalg.norm(chained(film, 7, 0) - (-28, -7), axis=-1)[inside_square(7)]
         assert np.median(error) < 1.0
 
+    def test_a_step_of_flow_is_found_once_and_none_is_beyond_the_film(self) -> None:
+        flow = clip_flow(square_film(4))
+        assert len(flow.forward) == len(flow.backward) == 3
+        assert flow.forward[2] is flow.forward[2]
+        with pytest.raises(IndexError):
+            flow.backward[3]
+
     def test_polishing_takes_the_drift_out_of_a_chain(self) -> None:
         film = square_film(8)
         grey = film[..., 1]
@@ -187,6 +196,15 @@ class TestMovingCamera:
         assert not list(shot_pairs(self.film, 4, np.random.default_rng(0), dropped))
         assert dropped["the camera moves"] > 0
 
+    def test_a_steadied_pair_whose_things_move_less_than_the_camera_did_may_be_parallax(self) -> None:
+        slow, fast = (camera_film(shifted(x, 0), 4) for x in (2, 5))  # the square moves 4.1 px a frame
+        dropped: Counter[str] = Counter()
+        assert not list(shot_pairs(fast, 4, np.random.default_rng(0), dropped))
+        assert dropped["the camera moves further than the things"] > 0
+        assert {drawn.camera for drawn in shot_pairs(slow, 4, np.random.default_rng(0), Counter())} == {
+            STEADY
+        }
+
     def test_they_are_kept_on_request(self) -> None:
         recipe = replace(DEFAULT, camera=replace(DEFAULT.camera, keep_moving=True))
         pairs = list(shot_pairs(self.film, 2, np.random.default_rng(0), Counter(), recipe))
@@ -235,6 +253,29 @@ class TestPairs:
         motion = np.broadcast_to(np.float32((12, 0)), GRID.shape).copy()
         changed = np.abs(film[0].astype(int) - film[1]).max(-1)[::2, ::2] > 10
         assert doubtful_cells(film[0], film[1], motion)[changed].mean() > 0.9
+
+    def test_ground_that_flow_drags_along_is_not_distinct_and_the_thing_is(self) -> None:
+        film = square_film(4)
+        motion = np.where(inside_square(0, -8)[..., None], np.float32((12, 3)), np.float32((0, 0)))
+        distinct = distinct_cells(film[0], film[3], motion, 0.0)
+        assert not distinct[~inside_square(0, -2)].any()
+        assert distinct[inside_square(0)].mean() > 0.5
+
+    def test_the_inside_of_an_even_surface_is_not_distinct(self) -> None:
+        film = square_film(4)
+        for k, frame in enumerate(film):
+            x, y = (round(v) for v in corner(k))
+            frame[y : y + SQUARE, x : x + SQUARE] = 90
+        motion = np.where(inside_square(0, 0)[..., None], np.float32((12, 3)), np.float32((0, 0)))
+        assert not distinct_cells(film[0], film[3], motion, 0.0)[inside_square(0, 6)].any()
+
+    def test_handles_go_on_distinct_cells_alone(self) -> None:
+        film = square_film(8)
+        pair = build_pair(film[0], film[7], chained(film, 0, 7), chained(film, 7, 0))
+        assert set(np.unique(pair.forward_state[inside_square(0)])) >= {VISIBLE, PLAIN}
+        handles, _ = draw_drags(pair.forward, pair.forward_state, pair.moving, np.random.default_rng(0))
+        column, row = ((handles + 0.5) // 2).astype(int).T
+        assert (pair.forward_state[row, column] == VISIBLE).all()
 
     def test_a_motion_between_unlike_places_is_doubted_and_a_true_one_is_not(self) -> None:
         film = square_film(4)

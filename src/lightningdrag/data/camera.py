@@ -7,7 +7,7 @@ least 3 explained points.
 - **static**: standing still explains at least 30 % of the points, spread over at least 6 cells, and a
   homography does not explain 20 % more; or no homography will do and at least 45 % of all pixels kept
   their colour. Nothing is resampled.
-- **steady** after stabilisation: a homography explains at least 40 % of the points, spread over at least 8
+- **steady** after stabilisation: a homography explains at least 60 % of the points, spread over at least 8
   cells that touch three sides of the picture; it moves no corner by more than 15 % of the short side and
   leaves at least 70 % of the picture as an upright rectangle seen by both frames.
 - **moving**: anything else, and whatever leaves the picture's border unexplained, on the left and on the

@@ -6,9 +6,8 @@ Motion lives on a grid of stride 2: cell (row, column) has its centre at pixel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -31,12 +30,12 @@ class ClipFlow:
     """Flow between neighbouring frames, in both directions.
 
     Attributes:
-        forward: ``(T - 1, H, W, 2)`` float32; ``forward[k]`` leads from frame k to k + 1.
-        backward: ``(T - 1, H, W, 2)`` float32; ``backward[k]`` leads from frame k + 1 to k.
+        forward: T - 1 fields ``(H, W, 2)`` float32; ``forward[k]`` leads from frame k to k + 1.
+        backward: as many; ``backward[k]`` leads from frame k + 1 to k.
     """
 
-    forward: np.ndarray
-    backward: np.ndarray
+    forward: Sequence[np.ndarray] | np.ndarray
+    backward: Sequence[np.ndarray] | np.ndarray
 
 
 FlowTracker = Callable[[np.ndarray], ClipFlow]
@@ -55,10 +54,28 @@ def dis_flow(first: np.ndarray, second: np.ndarray, initial: np.ndarray | None =
 def clip_flow(frames: np.ndarray) -> ClipFlow:
     """Flow between all neighbouring frames of ``(T, H, W, 3)`` uint8 RGB."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    neighbours = list(pairwise(grey))
-    return ClipFlow(
-        np.stack([dis_flow(a, b) for a, b in neighbours]), np.stack([dis_flow(b, a) for a, b in neighbours])
-    )
+    return ClipFlow(DisSteps(grey[:-1], grey[1:]), DisSteps(grey[1:], grey[:-1]))
+
+
+class DisSteps(Sequence[np.ndarray]):
+    """Flow from frames to their neighbours, each found when it is first asked for and then kept.
+
+    Most of a clip whose camera moves is never asked for, and little of the way back of any.
+    """
+
+    def __init__(self, starts: list[np.ndarray], ends: list[np.ndarray]) -> None:
+        self._starts, self._ends = starts, ends
+        self._flows: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, k: int) -> np.ndarray:  # type: ignore[override]  # no slices
+        if not 0 <= k < len(self):
+            raise IndexError(k)
+        if k not in self._flows:
+            self._flows[k] = dis_flow(self._starts[k], self._ends[k])
+        return self._flows[k]
 
 
 def is_known(state: np.ndarray) -> np.ndarray:
@@ -101,9 +118,9 @@ def follow(flow: ClipFlow, positions: np.ndarray, start: int, stop: int) -> np.n
     Returns:
         ``(h, w, 2)``, their positions in frame ``stop``.
     """
-    steps = flow.forward[start:stop] if stop > start else flow.backward[stop:start][::-1]
-    for step in steps:
-        positions = positions + look_up(step, positions)
+    forward = stop > start
+    for k in range(start, stop) if forward else range(start - 1, stop - 1, -1):
+        positions = positions + look_up((flow.forward if forward else flow.backward)[k], positions)
     return positions
 
 
