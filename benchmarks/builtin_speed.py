@@ -77,16 +77,12 @@ def main() -> None:
         print(json.dumps(measure(arguments.threads)))
         return
 
-    from lightningdrag.evaluation.provenance import provenance
-
-    for name, value in provenance().items():
-        print(f"{name}: {value}")
     columns = []
     for threads in (2, 1):
         command = [sys.executable, __file__, "--threads", str(threads)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         columns.append(json.loads(done.stdout.splitlines()[-1]))
-    print("\n| | 2 threads | 1 thread |\n|---|---|---|")
+    print("| | 2 threads | 1 thread |\n|---|---|---|")
     for name in columns[0]:
         digits = 0 if name.endswith("MB") else 2
         print(f"| {name} | " + " | ".join(f"{column[name]:.{digits}f}" for column in columns) + " |")

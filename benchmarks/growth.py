@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -144,7 +145,7 @@ def main() -> None:
     write_page(Page("How the cost of an edit grows", sections, about=provenance()), args.out / "growth.html")
     figures = [asdict(each) for each in grown]
     (args.out / "growth.json").write_text(json.dumps({"about": provenance(), "growth": figures}, indent=2))
-    print(f"\n{args.out / 'growth.html'}")
+    print(args.out / "growth.html", file=sys.stderr)
 
 
 if __name__ == "__main__":

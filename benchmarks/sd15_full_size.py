@@ -57,16 +57,19 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     request = edit_request(512, args.steps, 1, guidance=args.guidance, schedule=args.schedule)
     columns = [timed(model, lambda: session.run(request)) for _ in range(2)]
 
-    print(f"\n512x512, LCM, {args.steps} steps, guidance {args.guidance:g} {args.schedule}, 1 candidate,")
-    print(f"{args.dtype}, {args.threads} threads, load before the run {load:.1f}, options: {args.option}\n")
-    head = ("first, s", "CPU s", "second, s", "CPU s")
-    print(f"{'':20s} " + " ".join(f"{title:>9s}" for title in head) + "    released code, 2 AMX cores")
+    options = ", ".join(args.option) or "none"
+    print(
+        f"512 x 512, LCM, {args.steps} steps, guidance {args.guidance:g} ({args.schedule}), 1 candidate, "
+        f"{args.dtype}, {args.threads} threads, load before the run {load:.1f}, options: {options}\n"
+    )
+    print("| | first edit, s | CPU s | second, s | CPU s | released code, 2 AMX cores |")
+    print("|---|---|---|---|---|---|")
     for name in columns[0][0]:
         figures = [seconds.get(name, 0.0) for column in columns for seconds in column]
-        counted = " ".join(f"{figure:9.2f}" for figure in figures)
-        print(f"{name:20s} {counted}    {RELEASED.get(name, '')}".rstrip())
-    print(f"{'loading':20s} {loaded[0]:9.2f} {loaded[1]:9.2f}    peak {peak / 1e9:.2f} GB")
-    print(f"{'peak memory':20s} {peak_bytes(CPU) / 1e9:9.2f} GB{'':31s}{RELEASED['peak memory']}")
+        print(f"| {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} | {RELEASED.get(name, '')} |")
+    print(f"| loading | {loaded[0]:.2f} | {loaded[1]:.2f} | | | |")
+    print(f"| peak memory, loading | {peak / 1e9:.2f} GB | | | | |")
+    print(f"| peak memory | {peak_bytes(CPU) / 1e9:.2f} GB | | | | {RELEASED['peak memory']} |")
 
 
 def main() -> None:
