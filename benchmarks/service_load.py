@@ -1,6 +1,7 @@
 """Load on a real server with the built-in model: latency by queue depth, memory, throughput.
 
     python benchmarks/service_load.py --clients 50 --seconds 120
+    python benchmarks/service_load.py --address http://127.0.0.1:7860/     # a server that runs already
 
 Starts ``lightningdrag serve`` on a free port. Each client opens a session of a 512x512 photo and edits two
 parts of it, which has every window encoded: that is the warm-up, 100 edits for 50 clients. Then it edits
@@ -113,8 +114,10 @@ def served(*options: str) -> Iterator[tuple[str, psutil.Process]]:
         process.wait(30)
 
 
-def resident(process: psutil.Process) -> float:
-    """Megabytes of the server and its worker."""
+def resident(process: psutil.Process | None) -> float:
+    """Megabytes of the server and its worker; 0 where they run elsewhere."""
+    if process is None:
+        return 0
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 2**20
 
 
@@ -152,7 +155,9 @@ class Client:
         self.number += 1
 
 
-async def run_load(address: str, process: psutil.Process, clients: int, seconds: float) -> tuple[Load, Load]:
+async def run_load(
+    address: str, process: psutil.Process | None, clients: int, seconds: float
+) -> tuple[Load, Load]:
     """The warm-up and the load proper."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=address, timeout=600, limits=limits) as http:
@@ -194,8 +199,10 @@ def bare_model(seconds: float, folder: Path, photos: int) -> tuple[float, float]
     return float(rate), float(cpu)
 
 
-def cpu_seconds_of_both(process: psutil.Process) -> list[float]:
-    """Of the server, and of its worker, which was started last."""
+def cpu_seconds_of_both(process: psutil.Process | None) -> list[float]:
+    """Of the server, and of its worker, which was started last; 0 where they run elsewhere."""
+    if process is None:
+        return [0, 0]
     times = [each.cpu_times() for each in (process, process.children()[-1])]
     return [each.user + each.system for each in times]
 
@@ -208,8 +215,11 @@ def report(load: Load, bare: list[tuple[float, float]]) -> None:
             p50, p95 = np.percentile(values, (50, 95))
             print(f"| {low}-{high} | {len(values)} | {p50:.2f} s | {p95:.2f} s |")
     answers = dict(sorted(load.statuses.items()))
-    print(f"\nanswers {answers}, jobs {dict(load.states)}, deepest {load.deepest}")
-    rate, alone = load.done / load.seconds, sum(rate for rate, _ in bare) / len(bare)
+    rate = load.done / load.seconds
+    print(f"\nanswers {answers}, jobs {dict(load.states)}, deepest {load.deepest}, {rate:.2f} edits/s")
+    if not bare:
+        return
+    alone = sum(rate for rate, _ in bare) / len(bare)
     told = " and ".join(f"{rate:.2f}" for rate, _ in bare)
     print(f"throughput {rate:.2f} edits/s, {rate / alone:.0%} of the bare model's: {told} before and after")
     server, worker = (seconds / load.done for seconds in load.server_seconds)
@@ -227,12 +237,22 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=32)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--bare-seconds", type=float, default=15)
+    parser.add_argument(
+        "--address", help="of a server; without it one is started, and the bare model beside it"
+    )
     arguments = parser.parse_args()
 
+    def loaded(address: str, process: psutil.Process | None) -> tuple[Load, Load]:
+        return asyncio.run(run_load(address, process, arguments.clients, arguments.seconds))
+
+    if arguments.address:
+        _, load = loaded(arguments.address, None)
+        report(load, [])
+        return
     with tempfile.TemporaryDirectory() as folder:
         bare = [bare_model(arguments.bare_seconds, Path(folder), arguments.clients)]
         with served("--queue", str(arguments.queue), "--batch", str(arguments.batch)) as (address, process):
-            first, load = asyncio.run(run_load(address, process, arguments.clients, arguments.seconds))
+            first, load = loaded(address, process)
         bare.append(bare_model(arguments.bare_seconds, Path(folder), arguments.clients))
     report(load, bare)
     assert not [status for status in (first.statuses | load.statuses) if status >= 500], "the server failed"
