@@ -32,7 +32,7 @@ class RunLog:
     def __init__(self, accelerator: Accelerator, out: Path, report: Report) -> None:
         self.accelerator, self.report = accelerator, report
         self.path = out / LOG_FILE
-        accelerator.init_trackers("lightningdrag")
+        accelerator.init_trackers("lightningdrag", init_kwargs={"wandb": {"dir": str(out)}})
 
     def rewind(self, step: int) -> None:
         """Forget what was logged behind ``step``: a resumed run comes by again."""
