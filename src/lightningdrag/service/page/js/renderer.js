@@ -63,7 +63,8 @@ void main() {
     float grey = dot(seen.rgb, vec3(0.3, 0.59, 0.11));
     seen.rgb = mix(seen.rgb, vec3(grey) * 0.5, dim * clamp(0.5 - edge, 0.0, 1.0));
     float line = clamp(1.6 - abs(edge), 0.0, 1.0) * step(0.02, dim);
-    float dash = step(4.0, mod(screen.x + screen.y, 9.0));
+    float slant = dFdx(inside) * dFdy(inside) > 0.0 ? 1.0 : -1.0; // across the dashes, never along them
+    float dash = step(4.0, mod(screen.x + slant * screen.y, 9.0));
     seen.rgb = mix(seen.rgb, vec3(dash), 0.85 * line);
   }
   colour = vec4(seen.rgb, 1.0);
