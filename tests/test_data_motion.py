@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -33,6 +36,9 @@ from lightningdrag.data.tracks import (
 from lightningdrag.data.video import read_video, without_bars
 
 GRID = cell_centres(HEIGHT, WIDTH)
+LEVEL = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+QUARTER_TURN = (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+"""How an MP4's track is to be shown: as it is, or turned clockwise."""
 
 
 def inside_square(frame: int, margin: float = 4) -> np.ndarray:
@@ -66,6 +72,30 @@ class TestVideo:
         path = write_video(tmp_path / "film.mkv", square_film(20), rate=40)
         (piece,) = read_video(path, Frames(max_rate=10.0))
         assert len(piece) == 5
+
+    def test_frames_that_come_unevenly_are_thinned_by_their_times(self, tmp_path: Path) -> None:
+        film, times = square_film(6), (0, 20, 40, 300, 320, 600)
+        with av.open(str(tmp_path / "film.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=50)
+            stream.height, stream.width = film.shape[1:3]
+            stream.codec_context.time_base = Fraction(1, 1000)
+            for image, time in zip(film, times, strict=True):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="bgr0")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        (piece,) = read_video(tmp_path / "film.mkv", Frames(max_rate=10.0))
+        assert [np.abs(film.astype(int) - image).mean((1, 2, 3)).argmin() for image in piece] == [0, 3, 5]
+
+    def test_a_film_made_with_the_camera_on_its_side_is_upright(self, tmp_path: Path) -> None:
+        film = square_film(3)
+        path = write_video(tmp_path / "film.mp4", film)
+        level, quarter_turn = (struct.pack(">9i", *matrix) for matrix in (LEVEL, QUARTER_TURN))
+        content = path.read_bytes()
+        start = content.index(level, content.index(b"tkhd"))
+        path.write_bytes(content[:start] + quarter_turn + content[start + len(level) :])
+        (piece,) = read_video(path)
+        assert np.abs(piece[0].astype(int) - np.rot90(film[0], -1)).mean() < 4
 
     def test_letterbox_bars_are_cropped(self) -> None:
         film = square_film(3)
