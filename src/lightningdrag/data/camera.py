@@ -24,7 +24,7 @@ import numpy as np
 from lightningdrag.data.recipe import DEFAULT, CameraRule
 from lightningdrag.data.tracks import cell_centres, largest_channel, to_cells
 
-STATIC, STEADY, MOVING = "static", "steady", "moving"
+CAMERAS = STATIC, STEADY, MOVING = "static", "steady", "moving"
 
 MIN_POINTS = 8
 SPACING = 4  # cells between the points that are looked at

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightningdrag.data import storage
+from lightningdrag.data.camera import CAMERAS
 from lightningdrag.data.outcome import Result
 from lightningdrag.data.shards import open_shards, read_entries, read_index
 from lightningdrag.data.sheets import draw_sheet, pick
@@ -85,13 +86,13 @@ def _counts(entries: list[dict[str, Any]]) -> Table:
     for entry in entries:
         rows[entry["split"], entry["kind"]].append(entry)
     return Table(
-        ("split", "kind", "pairs", "clips or photos", "groups", "static", "steady"),
+        ("split", "kind", "pairs", "clips or photos", "groups", *CAMERAS),
         [
             (
                 *key,
                 str(len(some)),
                 *(str(len({entry[name] for entry in some})) for name in ("clip", "group")),
-                *(str(sum(entry["camera"] == camera for entry in some)) for camera in ("static", "steady")),
+                *(str(sum(entry["camera"] == camera for entry in some)) for camera in CAMERAS),
             )
             for key, some in sorted(rows.items())
         ],
