@@ -39,16 +39,19 @@ def load_lean(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def load_on_disk(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A diffusers or transformers model whose weights are read, layer by layer, whenever it runs.
+    """A diffusers or transformers model on the CPU whose weights are read, layer by layer, whenever it runs.
 
     The file must stay while the model is used. Otherwise as :func:`load_lean`.
     """
-    from accelerate import dispatch_model
+    from accelerate.hooks import attach_align_device_hook
+    from accelerate.utils import OffloadedWeightsLoader
 
     network, path = _empty(kind, folder, dtype)
     place = {"safetensors_file": str(path), "dtype": str(dtype).removeprefix("torch.")}
     index = {name: {**place, "weight_name": name} for name in network.state_dict()}
-    return dispatch_model(network, {"": "disk"}, "cpu", offload_index=index, force_hooks=True)
+    weights = OffloadedWeightsLoader(index=index)
+    attach_align_device_hook(network, execution_device="cpu", offload=True, weights_map=weights)
+    return network
 
 
 def _empty(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Path]:
