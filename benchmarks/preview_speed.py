@@ -1,10 +1,11 @@
 """How fast the editor's live preview follows a pull: frames of a 1-megapixel photo in headless Chromium.
 
-    python benchmarks/preview_speed.py [--width 1280] [--height 800] [--seconds 5]
+    python benchmarks/preview_speed.py [--width 1280] [--height 800] [--seconds 5] [--plain]
 
 A pull goes round in circles on a random photo of 1152x864 while the page draws as often as it can.
 Reported are the time of a frame, the script's share of it (mask, rim, upload), and frames a second. Without
 a graphics card Chromium draws with SwiftShader on the CPU: a lower bound for any machine that has one.
+With --plain it has no WebGL at all, and the page draws on a plain canvas.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader"]
+WEBGL, PLAIN = "--enable-unsafe-swiftshader", "--disable-3d-apis"
 MEASURE = """async (seconds) => {
   const { editor, scene } = lightningdrag;
   const [x, y] = [editor.work.width / 2, editor.work.height / 2];
@@ -34,8 +35,9 @@ MEASURE = """async (seconds) => {
     const scripted = performance.now();
     scene.draw();
     script.push(performance.now() - before);
-    const { gl } = scene.renderer;
-    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel); // waits until the frame is drawn
+    const { gl, context } = scene.renderer; // reading waits until the frame is drawn
+    if (gl) gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);
+    else context.getImageData(0, 0, 1, 1);
     between.push(performance.now() - before);
     await new Promise((done) => setTimeout(done));
   }
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1280, help="of the window")
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--plain", action="store_true", help="in a browser without WebGL")
     arguments = parser.parse_args()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -75,7 +78,8 @@ def _measure(address: str, arguments: argparse.Namespace) -> Any:
     file = io.BytesIO()
     photo.resize((1152, 864), Image.Resampling.BICUBIC).save(file, "JPEG")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        flags = ["--no-sandbox", PLAIN if arguments.plain else WEBGL]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
         page = browser.new_page(viewport={"width": arguments.width, "height": arguments.height})
         page.goto(address)
         _until(page, "window.lightningdrag !== undefined")
