@@ -30,7 +30,7 @@ def vae_calls() -> tuple[nn.Module, dict[str, Call]]:
     return vae, {"VAE encoder": lambda: vae.encode(image), "VAE decoder": lambda: vae.decode(latents)}
 
 
-def denoiser_calls() -> tuple[nn.Module, dict[str, Call]]:
+def denoiser_calls(branches: int = 2) -> tuple[nn.Module, dict[str, Call]]:
     unet = random_network(lambda: UNet2DConditionModel(in_channels=9, **UNET), DTYPE)
     install_processors(unet)
 
@@ -42,17 +42,18 @@ def denoiser_calls() -> tuple[nn.Module, dict[str, Call]]:
         references=[tokens(*block) for block in blocks],
         points=[(tokens(*block), tokens(*block)) for block in blocks],
         image_prompt=[(tokens(4, width), tokens(4, width)) for _, width in blocks],
-        with_points=torch.tensor([0, 1], dtype=DTYPE)[:, None, None],
+        with_points=torch.arange(branches, dtype=DTYPE)[:, None, None],
     )
-    latents, text = torch.randn(2, 9, 64, 64).to(DTYPE), tokens(77, 768)
+    latents, text = torch.randn(branches, 9, 64, 64).to(DTYPE), tokens(77, 768)
     given = {"conditioning": conditioning}
     return unet, {"denoiser": lambda: unet(latents, 500, text, cross_attention_kwargs=given)}
 
 
-def cpu_seconds(call: Call, keep: bool) -> float:
-    """Of a second call; the first sets up kernels and memory."""
+def cpu_seconds(call: Call, keep: bool, warm: bool = True) -> float:
+    """Of a second call, if ``warm``; the first sets up kernels and memory."""
     with torch.no_grad(), kept_memory() if keep else nullcontext():
-        call()
+        if warm:
+            call()
         start = time.process_time()
         call()
         return time.process_time() - start
