@@ -6,6 +6,7 @@ import logging
 import shutil
 import socket
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from lightningdrag.service import guard
 from lightningdrag.service import server as service_server
 from lightningdrag.service.server import ServiceError, check_access
 from lightningdrag.service.settings import Settings
+from lightningdrag.service.store import Session, Store
 from service_running import GatedWorker, Running, photo_bytes, request_text, running, wait_until
 
 TOKEN = "a-token-of-some-length"
@@ -209,6 +211,21 @@ def test_a_job_is_read_through_its_own_session_only(server: Running) -> None:
         assert kind(answer) == "not-found"
     answer = server.client.post(f"{other.address}/rounds", json={"job": job["id"], "candidate": 0})
     assert kind(answer) == "not-found"
+
+
+def test_sessions_are_looked_up_in_one_thread(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has no lock: requests at the same time would find its order changed under them."""
+    threads, get = set(), Store.get
+
+    def watched(store: Store, identity: str) -> Session:
+        threads.add(threading.get_ident())
+        return get(store, identity)
+
+    monkeypatch.setattr(Store, "get", watched)
+    photo = server.open()
+    photo.finish(photo.job())
+    photo.image(f"{photo.address}/rounds/0/photo")
+    assert len(threads) == 1
 
 
 def test_nothing_lists_sessions_and_ids_cannot_be_guessed(server: Running) -> None:
