@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -97,8 +98,8 @@ def _on_ray(units: list[Unit], make: Make, workers: int) -> Iterator[Record]:
         for row in numbers.map(run, num_cpus=1, compute=pool).iter_rows():
             yield row["record"]
     except RayError as error:
-        cause = getattr(error, "cause", None)  # what a task raised, without Ray's account of it
-        reason = (str(cause) if cause else f"{type(error).__name__}: {error}").partition("\n")[0]
+        stated = re.findall(r"^(?:\w+\.)*\w+(?:Error|Exception): .*$", str(error), re.MULTILINE)
+        reason = stated[0] if stated else str(error).partition("\n")[0]  # the first is what caused the others
         raise ChildProcessError(
             f"Ray gave up: {reason}; what is finished is kept: run again with --resume"
         ) from error
