@@ -1,7 +1,7 @@
 """TAPIR, TAPNext and CoTracker as point trackers, with the user's packages and weights.
 
-Weights are a state dict as the authors publish it for PyTorch, for which the package that defines the
-network has to be installed; or a TorchScript file of a network that is called in the same way, which needs
+Weights are a plain state dict (CoTracker's: its checkpoint), for which the package that defines the network
+has to be installed; or a TorchScript file of a network that is called in the same way, which needs
 no package. Public interfaces as of tapnet (github.com/google-deepmind/tapnet) and CoTracker 3
 (github.com/facebookresearch/co-tracker).
 """
