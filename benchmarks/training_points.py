@@ -67,8 +67,8 @@ RECIPE = SD15Recipe(
 DENOISER_RATE = 3e-3
 BASE_CHANNELS = 4
 """e of the point embedding; 16 in the released model."""
-HELD_OUT, DENOISERS, CALIBRATION = 10**6, 2 * 10**6, 3 * 10**6
-"""Numbers from which the samples for validation, the denoiser and the VAE's scale are counted."""
+HELD_OUT, CALIBRATION, DENOISERS = 10**6, 2 * 10**6, 3 * 10**6
+"""Numbers from which the samples for validation, the VAE's scale and the denoiser are counted."""
 TIMESTEPS = (99, 299, 499, 699, 899)
 
 
@@ -97,6 +97,7 @@ def drags(first: int, count: int) -> Batch:
 def narrow_parts() -> dict[str, Any]:
     """What SD 1.5 and IP-Adapter would give, narrow and untrained; no image prompt is heard."""
     torch.manual_seed(0)
+    parts = load_base(GOLDEN / "base", GOLDEN / "vae", GOLDEN / "ip_adapter")
     unet = UNet2DConditionModel(in_channels=9, **UNET)
     vae = AutoencoderKL(
         **{**VAE, "block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
@@ -108,7 +109,6 @@ def narrow_parts() -> dict[str, Any]:
         vae.quant_conv.weight[:4] /= deviation[:, None, None, None]
         vae.quant_conv.bias[:4] = (vae.quant_conv.bias[:4] - mean) / deviation
     vae.register_to_config(scaling_factor=1.0)
-    parts = load_base(GOLDEN / "base", GOLDEN / "vae", GOLDEN / "ip_adapter")
     widths = [width for _, width in attention_blocks(unet)]
     prompt = ImagePrompt(parts["image_prompt"].config.embedding_dim, TOKEN, widths)
     for attention in prompt.attentions:
@@ -141,7 +141,7 @@ def train_denoiser(parts: dict[str, Any], steps: int) -> None:
 
     def loss(step: int) -> Tensor:
         batch = drags(DENOISERS + step * RECIPE.batch, RECIPE.batch)
-        draws = Draws(0, batch.numbers, torch.device("cpu"))
+        draws = Draws(1, batch.numbers, torch.device("cpu"))
         truth, mask = batch.labels.image, batch.drags.mask
         clean, masked = (
             codec.encode(vae, image, sample_posterior=False)
