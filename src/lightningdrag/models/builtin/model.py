@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
+from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, calmed, held
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.network import (
     NOISE_CHANNELS,
@@ -63,6 +64,8 @@ class BuiltinModel:
     default_steps = 1
     default_guidance = 1.0
     default_temperature = 0.0
+    candidate_temperature = 3.0
+    """Of all candidates but the first; noise fades around targets, and so it may be strong elsewhere."""
 
     def __init__(self, network: BuiltinNetwork, dtype: torch.dtype = torch.float32) -> None:
         self.network = network.eval()
@@ -88,8 +91,8 @@ class BuiltinModel:
         """Generate motions, then render them. See :class:`DragInputs` for the units.
 
         The first candidate's motion is the likeliest one (temperature 0), the others' are drawn at
-        temperature 1; a given ``temperature`` holds for all. Cost grows linearly with candidates and
-        steps; guidance above 1 doubles that of the steps.
+        ``candidate_temperature``; a given ``temperature`` holds for all. Cost grows linearly with
+        candidates and steps; guidance above 1 doubles that of the steps.
         """
         return self.generate_batch([(encoded, inputs, generator)])[0]
 
@@ -141,10 +144,11 @@ class BuiltinModel:
         evidence = gather_evidence(batch)
         prior = motion_prior(evidence, noise_prior)
         motion_noise, noise = self.draw(prior.shape, evidence.mask.shape, generator)
-        state = prior + PRIOR_SIGMA * temperature.to(self.device) * motion_noise
+        state = prior + PRIOR_SIGMA * temperature.to(self.device) * calmed(motion_noise, batch)
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
-            return self.network.renderer(motion, batch, evidence, appearance, noise)
+            rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
+        return replace(rendering, displacement=held(rendering.displacement, batch, 1, FINE_HOLD))
 
     def sample_motion(
         self,
@@ -168,6 +172,7 @@ class BuiltinModel:
                     torch.lerp(without.displacement, motion.displacement, weight),
                     torch.lerp(without.visibility, motion.visibility, weight),
                 )
+            motion = replace(motion, displacement=held(motion.displacement, batch, evidence.length, HOLD))
             clean = motion.state()
             state = clean + (1 - 1 / (steps - i)) * (state - clean)
             if callback is not None and callback(i + 1, steps) is False:
@@ -194,7 +199,7 @@ class BuiltinModel:
     def temperatures(self, inputs: DragInputs) -> Tensor:
         if inputs.temperature is not None:
             return torch.full((inputs.num_images, 1, 1, 1), inputs.temperature)
-        temperature = torch.ones(inputs.num_images, 1, 1, 1)
+        temperature = torch.full((inputs.num_images, 1, 1, 1), self.candidate_temperature)
         temperature[0] = self.default_temperature
         return temperature
 

@@ -1,0 +1,63 @@
+"""What the user said is not up for prediction: at a drag's target stands its handle, in every candidate."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.warp import pixel_grid, scattered_displacement
+
+STRIDE = 4
+"""Corrections are computed at 1/4 of the window at the finest; they are smooth."""
+HOLD = 1 / 8
+"""How far the correction of a motion reaches around a target: a Gaussian's sigma, in sides of the window."""
+FINE_HOLD = 1 / 32
+"""The same for the rendered displacement, where little is left to correct."""
+CALM = 0.15
+"""How far around a target candidates agree, likewise."""
+
+
+def held(displacement: Tensor, batch: DragBatch, unit: Tensor | float, reach: float) -> Tensor:
+    """A displacement, corrected so that it takes every target back to its handle.
+
+    What is missing at the targets is interpolated between them (Shepard's, which is exact at each) and
+    fades with the distance to the nearest.
+
+    Args:
+        displacement: ``(B, 2, h, w)`` over the window, backward, in units of ``unit`` pixels.
+        unit: ``(B, 1, 1, 1)``, or one number.
+        reach: one of the above.
+    """
+    height, width = batch.mask.shape[-2:]
+    stride = max(width // displacement.shape[-1], STRIDE)
+    position = (batch.targets + 0.5) / batch.targets.new_tensor([width, height]) * 2 - 1
+    there = F.grid_sample(
+        displacement.float(), position[:, :, None], padding_mode="border", align_corners=False
+    )
+    missing = (batch.handles - batch.targets)[..., None] / unit - there.transpose(1, 2)
+    grid = pixel_grid(height, width, stride, batch.mask.device)
+    correction = scattered_displacement(batch.targets, missing[..., 0], batch.valid, grid)
+    correction = correction * nearness(batch, stride, reach)
+    if correction.shape != displacement.shape:
+        correction = F.interpolate(correction, displacement.shape[-2:], mode="bilinear")
+    return displacement + correction * F.avg_pool2d(batch.mask, height // displacement.shape[-2])
+
+
+def calmed(noise: Tensor, batch: DragBatch) -> Tensor:
+    """Noise ``(B, C, h, w)`` over the window that fades to none at the targets."""
+    return noise * (1 - nearness(batch, batch.mask.shape[-1] // noise.shape[-1], CALM))
+
+
+def nearness(batch: DragBatch, stride: int, reach: float) -> Tensor:
+    """1 at targets, falling to 0, ``(B, 1, H // stride, W // stride)``.
+
+    Args:
+        reach: sigma of the Gaussian, in geometric mean sides of the window.
+    """
+    height, width = batch.mask.shape[-2:]
+    offset = pixel_grid(height, width, stride, batch.mask.device) - batch.targets[:, :, None, None]
+    sigma = reach * (height * width) ** 0.5
+    bump = torch.exp(-offset.square().sum(-1) / (2 * sigma**2)) * batch.valid[..., None, None]
+    return bump.amax(1, keepdim=True)

@@ -1,0 +1,82 @@
+"""What the user said holds, whatever a network predicts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightningdrag.checkpoints.builtin import load_builtin
+from lightningdrag.models.builtin.constraints import CALM, FINE_HOLD, HOLD, calmed, held
+from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.protocol import DragInputs
+from lightningdrag.warp import pixel_grid
+
+SIDE = 128
+HANDLES = torch.tensor([[40.0, 40.0], [44.0, 40.0], [90.0, 80.0]])
+TARGETS = torch.tensor([[40.0, 52.0], [44.0, 34.0], [90.0, 80.0]])
+
+
+def batch(valid: tuple[float, ...] = (1, 1, 1)) -> DragBatch:
+    """A mouth opened by two drags that part, and a pin."""
+    return DragBatch(
+        torch.zeros(1, 3, SIDE, SIDE),
+        torch.ones(1, 1, SIDE, SIDE),
+        HANDLES[None],
+        TARGETS[None],
+        torch.tensor([valid]),
+        torch.zeros(1, 1, 2),
+    )
+
+
+def at_targets(displacement: Tensor) -> Tensor:
+    """``(2, h, w)`` at the targets' nearest pixels, ``(N, 2)``."""
+    stride = SIDE // displacement.shape[-1]
+    column, row = (TARGETS / stride).long().T
+    return displacement[:, row, column].T
+
+
+@pytest.mark.parametrize("reach", [HOLD, FINE_HOLD])
+def test_every_target_shows_its_handle_even_where_drags_part(reach: float) -> None:
+    wrong = 20 * torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    wrong = torch.nn.functional.interpolate(wrong, size=(SIDE, SIDE), mode="bicubic")
+    exact = held(wrong, batch(), 1, reach)
+    error, before = ((at_targets(field[0]) - (HANDLES - TARGETS)).abs().mean() for field in (exact, wrong))
+    assert error < 0.2 * before
+
+
+def test_far_from_all_targets_the_prediction_stands() -> None:
+    predicted = torch.full((1, 2, SIDE, SIDE), 5.0)
+    far = (pixel_grid(SIDE, SIDE)[:, :, None] - TARGETS).norm(dim=-1).amin(-1) > 5 * FINE_HOLD * SIDE
+    assert torch.allclose(held(predicted, batch(), 1, FINE_HOLD)[0, :, far], torch.tensor(5.0), atol=0.01)
+
+
+def test_a_motion_may_be_in_units_of_its_longest_drag() -> None:
+    predicted = torch.zeros(1, 2, SIDE // 8, SIDE // 8)
+    in_pixels = held(predicted, batch(), 1, HOLD)
+    in_lengths = held(predicted, batch(), torch.full((1, 1, 1, 1), 12.0), HOLD)
+    assert torch.allclose(12 * in_lengths, in_pixels, atol=1e-4)
+
+
+def test_points_that_only_pad_a_batch_hold_nothing() -> None:
+    predicted = torch.ones(1, 2, SIDE, SIDE)
+    assert torch.equal(held(predicted, batch((0, 0, 0)), 1, HOLD), predicted)
+
+
+def test_noise_fades_around_targets_alone() -> None:
+    noise = calmed(torch.ones(1, 3, SIDE // 8, SIDE // 8), batch())[0, 0]
+    column, row = (TARGETS / 8).long().T
+    assert noise[row, column].max() < 0.1
+    far = (pixel_grid(SIDE, SIDE, 8)[:, :, None] - TARGETS).norm(dim=-1).amin(-1) > 3 * CALM * SIDE
+    assert (noise[far] > 0.98).all()
+
+
+def test_all_candidates_of_the_shipped_model_take_a_handle_to_its_target() -> None:
+    model = load_builtin()
+    window = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mask = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    inputs = DragInputs(HANDLES, TARGETS, mask, num_images=3)
+    edit = model.generate(model.encode(window), inputs, torch.Generator().manual_seed(0))
+    for displacement in edit.displacement:
+        assert (at_targets(displacement) - (HANDLES - TARGETS)).abs().max() < 1
+    assert not torch.allclose(edit.displacement[0], edit.displacement[1], atol=0.5)
