@@ -1,6 +1,6 @@
 """Measure the figures of a document again, in place: every block says the command that made it.
 
-    python benchmarks/where_time_goes.py [--only NAME ...] [--document docs/speed.md]
+    python benchmarks/where_time_goes.py [--only WORD ...] [--document docs/speed.md]
 
 A block begins with ``<!-- measured: SCRIPT.py ARGUMENTS -->`` and ends with ``<!-- end -->``. What lies
 between is replaced by what that script of this folder prints, and by machine, commit and date. ``--only

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from lightningdrag.checkpoints.catalogue import check_name
+from lightningdrag.checkpoints.catalogue import ModelError, check_name
 from lightningdrag.checkpoints.hub import choose_device, choose_dtype, load_model, sd15_model
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ def model_to_measure(
     """Load a model, or make one with random weights; see ``checkpoints.hub.load_model``.
 
     Raises:
-        ModelError: as ``checkpoints.hub.load_model``.
+        ModelError: as ``checkpoints.hub.load_model``; random weights with "low-memory".
     """
     if name != RANDOM:
         return load_model(name, device=device, dtype=dtype, options=options)
+    if "low-memory" in options:
+        raise ModelError(f"{RANDOM} has no files to read; benchmarks/sd15_full_size.py writes some first")
     from lightningdrag.bench.random_sd15 import random_sd15
 
     place = choose_device(device)

@@ -78,16 +78,15 @@ def _load_sd15(
     from lightningdrag.checkpoints.saved import load_saved
     from lightningdrag.pipeline import LightningDragPipeline
 
-    lean = "low-memory" in options
+    low_memory = "low-memory" in options
+    lean = low_memory and device.type == "cpu"
     if folder is not None:
-        pipeline = load_saved(folder, dtype, low_memory=lean and device.type == "cpu")
+        pipeline = load_saved(folder, dtype, lean)
     else:
-        pipeline = LightningDragPipeline.from_released(
-            **released_folders(), dtype=dtype, low_memory=lean and device.type == "cpu"
-        )
-    if device.type != "cpu" and lean:
+        pipeline = LightningDragPipeline.from_released(**released_folders(), dtype=dtype, low_memory=lean)
+    if low_memory and not lean:
         pipeline.enable_model_cpu_offload(device=device)
-    elif device.type != "cpu":
+    elif not lean:
         pipeline.to(device)
     return sd15_model(pipeline, options)
 
