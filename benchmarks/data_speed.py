@@ -61,7 +61,7 @@ class Clock:
 class Timed(Sequence[np.ndarray]):
     """Flow that is found when it is asked for, on the clock."""
 
-    steps: Sequence[np.ndarray]
+    steps: Sequence[np.ndarray] | np.ndarray
     clock: Clock
 
     def __len__(self) -> int:
