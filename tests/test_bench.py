@@ -146,8 +146,8 @@ def test_a_commit_is_another_source_tree_and_leaves_no_worktree(tmp_path: Path):
         (["--model", "bultin"], "did you mean 'builtin'"),
         (["--size", "20"], "20 is not within 64..8192"),
         (["--dtype", "int3"], "unknown dtype 'int3'"),
-        (["--option", "faster"], "unknown option 'faster'; known: low-memory, compile"),
-        (["--option", "compile"], "builtin has no option compile"),
+        (["--option", "faster"], "unknown option 'faster'; known: low-memory, deep-cache"),
+        (["--option", "deep-cache"], "builtin has no option deep-cache"),
     ],
 )
 def test_bad_input_is_named(arguments: list[str], message: str):

@@ -126,21 +126,16 @@ def test_a_tiny_decoder_decodes_instead_of_the_vae(folder: Path, tmp_path: Path,
 # Options by name
 
 
-def test_compile_wraps_the_denoiser():
-    model = sd15_model(load_pipeline(), ["compile"])
-    assert model.pipeline.unet._compiled_call_impl is not None
-
-
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
         (
             "builtin",
             "faster",
-            "unknown option 'faster'; known: low-memory, compile, deep-cache, tiny-decoder",
+            "unknown option 'faster'; known: low-memory, deep-cache, tiny-decoder",
         ),
         ("builtin", "deep-cache", "builtin has no option deep-cache"),
-        ("warp", "compile", "warp has no option compile"),
+        ("warp", "low-memory", "warp has no option low-memory"),
     ],
 )
 def test_an_option_that_a_model_has_not_is_named(name: str, option: str, message: str):
