@@ -77,6 +77,7 @@ def distinct_cells(
     change_at_both = cv2.min(change, look_up(change, landing))
     unexplained = _difference(here, look_up(there, landing))
     strongest, worst = cv2.dilate(change, AROUND), cv2.dilate(unexplained, AROUND)
+    # the shares were chosen by looking at pairs of real clips
     distinct = (
         (texture > checks.texture)
         & (went > checks.match)
