@@ -50,9 +50,9 @@ def no_warp_evidence(module: nn.Module, inputs: Inputs) -> Inputs:
 
 def no_references(module: nn.Module, inputs: Inputs) -> Inputs:
     """The attentions see no appearance encoder, and so no handles."""
-    *others, appearance = inputs
+    state, t, batch, evidence, appearance = inputs
     first, second = (torch.zeros_like(reference) for reference in appearance.references)
-    return *others, replace(appearance, references=(first, second))
+    return state, t, batch, evidence, replace(appearance, references=(first, second))
 
 
 def no_points(module: nn.Module, inputs: Any, levels: list[tuple[Tensor, Tensor]]) -> Any:

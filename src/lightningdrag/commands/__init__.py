@@ -54,7 +54,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            report_error("stopped")
+            typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
         except ModuleNotFoundError as error:
             extra = EXTRAS.get((error.name or "").partition(".")[0])
