@@ -18,7 +18,7 @@ TOGETHER = 64
 
 
 def load_lean(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A diffusers model on the CPU; loading it takes no more memory than it keeps.
+    """A diffusers model on the CPU; loading it takes little more memory than it keeps.
 
     Args:
         kind: the model's class.
