@@ -302,7 +302,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "lightningdrag: error: stopped\n"
+    assert stderr == "stopped\n"
     assert files(tmp_path) == set()
 
 
