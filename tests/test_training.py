@@ -11,6 +11,7 @@ import torch
 
 import training_small
 from lightningdrag.data.shards import Dataset, open_shards
+from lightningdrag.data.tracks import PLAIN, VISIBLE
 from lightningdrag.training.critic import Critic, adversarial_terms
 from lightningdrag.training.crops import collate, fixed_crop, make_crop
 from lightningdrag.training.log import read_log
@@ -94,6 +95,13 @@ def test_a_crop_keeps_the_truth(dataset: Dataset, seed: int) -> None:
     assert (error * visible).sum() / visible.sum() < 0.08
     moved = (batch.source - labels.image).abs().mean(1, keepdim=True)
     assert (error * visible).sum() < 0.5 * (moved * visible).sum()
+
+
+def test_motion_that_is_known_but_takes_no_handle_is_learned_from_all_the_same(dataset: Dataset) -> None:
+    pair = dataset.read(0)
+    state = np.where(pair.backward_state == VISIBLE, PLAIN, pair.backward_state)
+    plain = fixed_crop(replace(pair, backward_state=state), 96)
+    np.testing.assert_array_equal(plain.visible, fixed_crop(pair, 96).visible)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightningdrag.data.drawing import draw_drags, draw_mask
 from lightningdrag.data.shards import Sample
-from lightningdrag.data.tracks import OCCLUDED, VISIBLE
+from lightningdrag.data.tracks import OCCLUDED, VISIBLE, is_known
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.losses import LABEL_STRIDE, Labels
 from lightningdrag.warp import NUM_ANCHORS, rim_anchors
@@ -116,7 +116,7 @@ def _loosened(
 
 
 def _add_pin(scene: _Scene, rng: np.random.Generator) -> None:
-    still = (np.abs(scene.backward).max(0) < 0.25) & (scene.state == VISIBLE)
+    still = (np.abs(scene.backward).max(0) < 0.25) & is_known(scene.state)
     inside = scene.mask[::LABEL_STRIDE, ::LABEL_STRIDE][: still.shape[0], : still.shape[1]]
     cells = np.flatnonzero(still & inside)
     if len(cells):
@@ -178,7 +178,7 @@ def _cut(scene: _Scene, size: int, rng: np.random.Generator) -> Crop:
         handles[inside].astype(np.float32),
         targets[inside].astype(np.float32),
         motion.transpose(2, 0, 1) * np.float32(scale),
-        state == VISIBLE,
+        is_known(state),
         state == OCCLUDED,
     )
 
