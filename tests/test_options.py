@@ -44,6 +44,11 @@ def calls_of(module: nn.Module) -> list[int]:
     return batches
 
 
+def test_compiling_waits_for_the_first_edit():
+    pipeline = load_pipeline()
+    assert sd15_model(pipeline, ["compile"]).pipeline.unet._compiled_call_impl is not None
+
+
 # Low memory
 
 

@@ -17,6 +17,7 @@ MODELS = ("builtin", "warp", "sd15")
 
 OPTIONS = {
     "low-memory": "what looks at a photo once stays on disk, or off the GPU",
+    "compile": "torch.compile of the denoiser: the first edit of each shape takes minutes, later ones less",
     "deep-cache": "approximate: deep features of the denoiser at every other step only",
     "tiny-decoder": "approximate: TAESD instead of the VAE's decoder (fetched once, 10 MB)",
 }

@@ -111,6 +111,8 @@ def sd15_model(pipeline: LightningDragPipeline, options: Collection[str] = ()) -
         tiny = load_part(AutoencoderTiny, folder, pipeline.unet.dtype).to(pipeline._execution_device)
     if "deep-cache" in options:
         DeepCache(pipeline.unet)
+    if "compile" in options:
+        pipeline.unet.compile()
     give_back()
     return SD15Model(pipeline, tiny)
 
