@@ -146,7 +146,7 @@ def test_a_commit_is_another_source_tree_and_leaves_no_worktree(tmp_path: Path):
         (["--model", "bultin"], "did you mean 'builtin'"),
         (["--size", "20"], "20 is not within 64..8192"),
         (["--dtype", "int3"], "unknown dtype 'int3'"),
-        (["--option", "faster"], "unknown option 'faster'; known: low-memory, deep-cache"),
+        (["--option", "faster"], "unknown option 'faster'; known: low-memory, compile, deep-cache"),
         (["--option", "deep-cache"], "builtin has no option deep-cache"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_tiny_decoder_decodes_instead_of_the_vae(folder: Path, tmp_path: Path,
         (
             "builtin",
             "faster",
-            "unknown option 'faster'; known: low-memory, deep-cache, tiny-decoder",
+            "unknown option 'faster'; known: low-memory, compile, deep-cache, tiny-decoder",
         ),
         ("builtin", "deep-cache", "builtin has no option deep-cache"),
         ("warp", "low-memory", "warp has no option low-memory"),
