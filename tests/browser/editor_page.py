@@ -110,7 +110,7 @@ class EditorPage:
 
     def download(self, menu: str) -> bytes:
         self.click("Save")
-        with self.page.expect_download(timeout=60_000) as waiting:
+        with self.page.expect_download(timeout=180_000) as waiting:
             self.click(menu)
         return Path(waiting.value.path()).read_bytes()
 
