@@ -173,8 +173,9 @@ async def run_load(
             await asyncio.sleep(random.random())
             while time.monotonic() < end:
                 await one.edit(load)
-                if (count := first.done + load.done) % 100 == 0:
-                    load.memory[count] = resident(process)
+                hundreds = (first.done + load.done) // 100 * 100  # several may end at once
+                if hundreds not in load.memory:
+                    load.memory[hundreds] = resident(process)
 
         await asyncio.gather(*map(warm_up, everyone))
         load.memory[first.done] = resident(process)
