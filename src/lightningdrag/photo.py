@@ -2,7 +2,7 @@
 
 A photo may come as a path, bytes, a PIL image or an array.  Bytes and pixels are bounded before
 anything is decoded, orientation is applied, and what a photo carries besides its pixels (alpha, ICC
-profile, EXIF, 16 bits) is kept.
+profile, EXIF, XMP, resolution, 16 bits) is kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from lightningdrag.drag import brief
 from lightningdrag.files import write_atomically
+from lightningdrag.metadata import read_dpi, read_exif, read_xmp, save_options
 from lightningdrag.sixteen_bit import bits_per_sample, decode_16bit, encode_16bit
 
 MAX_BYTES = 256 * 2**20
@@ -53,6 +54,8 @@ class Photo:
         alpha: ``(H, W)`` of the same type, or None.
         icc_profile: an RGB profile, or None.
         exif: EXIF bytes without orientation, or None.
+        xmp: an XMP packet that names no other orientation than upright, or None.
+        dpi: pixels an inch, (x, y), or None.
         warnings: what opening had to change.
     """
 
@@ -60,6 +63,8 @@ class Photo:
     alpha: np.ndarray | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -77,10 +82,9 @@ class Photo:
         if self.alpha is not None:
             pixels = np.dstack((pixels, to_8bit(self.alpha)))
         image = Image.fromarray(pixels)
-        if self.icc_profile:
-            image.info["icc_profile"] = self.icc_profile
-        if self.exif:
-            image.info["exif"] = self.exif
+        for name in ("icc_profile", "exif", "xmp", "dpi"):
+            if value := getattr(self, name):
+                image.info[name] = value
         return image
 
     def with_pixels(self, pixels: np.ndarray, alpha: np.ndarray | None) -> Photo:
@@ -189,7 +193,6 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Photo:
         image.load()
         exif = image.getexif()
         orientation = exif.get(ExifTags.Base.Orientation, 1)
-        exif_bytes = _exif_bytes(exif, warnings)
         pixels, icc_profile = _rgb(image, warnings)
     except PhotoError as error:
         raise PhotoError(f"{name}: {error}") from None
@@ -198,7 +201,8 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Photo:
     pixels = _upright(pixels, orientation)
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     pixels = np.ascontiguousarray(pixels[..., :3])
-    return Photo(pixels, alpha, icc_profile, exif_bytes, tuple(warnings))
+    kept = read_exif(exif, pixels.shape[1], pixels.shape[0], warnings)
+    return Photo(pixels, alpha, icc_profile, kept, read_xmp(image), read_dpi(image), tuple(warnings))
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -251,19 +255,6 @@ def _to_srgb(image: Image.Image, profile: bytes, warnings: list[str]) -> Image.I
     return image.convert("RGB")
 
 
-def _exif_bytes(exif: Image.Exif, warnings: list[str]) -> bytes | None:
-    """EXIF without orientation, which is applied to the pixels."""
-    orientation = exif.pop(ExifTags.Base.Orientation, None)
-    try:
-        return exif.tobytes() if len(exif) else None
-    except Exception as error:  # damaged tags raise anything
-        warnings.append(f"EXIF could not be kept: {error}")
-        return None
-    finally:  # the image is the caller's
-        if orientation is not None:
-            exif[ExifTags.Base.Orientation] = orientation
-
-
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an EXIF orientation, 1..8."""
     if orientation in (5, 6, 7, 8):
@@ -302,7 +293,7 @@ def encode_photo(photo: Photo, kind: str = "PNG") -> tuple[bytes, list[str]]:
     notes = []
     if photo.pixels.dtype == np.uint16 and kind in ("PNG", "TIFF"):
         data = encode_16bit(photo.pixels, photo.alpha, kind, photo.icc_profile)
-        return data, ["16-bit files are written without EXIF"] if photo.exif else []
+        return data, ["16-bit files are written without EXIF and XMP"] if photo.exif or photo.xmp else []
     if photo.pixels.dtype == np.uint16:
         notes.append(f"{kind} holds 8 bits a channel; 16 were reduced")
     image = photo.image
@@ -310,17 +301,13 @@ def encode_photo(photo: Photo, kind: str = "PNG") -> tuple[bytes, list[str]]:
         notes.append(f"{kind} holds no transparency; the photo was laid over white")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
-    options: dict[str, Any] = dict(_SAVE_OPTIONS.get(kind, {}))
-    if photo.icc_profile:
-        options["icc_profile"] = photo.icc_profile
-    if photo.exif:
-        options["exif"] = photo.exif
+    carried, lost = save_options(photo, kind)
     buffer = io.BytesIO()
     try:
-        image.save(buffer, kind, **options)
+        image.save(buffer, kind, **_SAVE_OPTIONS.get(kind, {}), **carried)
     except Exception as error:  # encoders raise anything, too
         raise PhotoError(f"cannot write {photo.width}x{photo.height} as {kind}: {error}") from None
-    return buffer.getvalue(), notes
+    return buffer.getvalue(), notes + lost
 
 
 def save_photo(photo: Photo, path: str | os.PathLike[str]) -> list[str]:

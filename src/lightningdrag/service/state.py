@@ -120,7 +120,7 @@ class State:
 
 def _encoded(photo: Photo, kind: ImageKind, side: int | None) -> tuple[bytes, list[str]]:
     if side is not None:
-        photo = replace(reduced(photo, side), exif=None)
+        photo = replace(reduced(photo, side), exif=None, xmp=None)
     try:
         return encode_photo(photo, kind.upper())
     except PhotoError as error:
