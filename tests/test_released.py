@@ -43,8 +43,10 @@ def folder(tmp_path: Path) -> Path:
     return copy
 
 
-def load(folder: Path) -> dict[str, Any]:
-    return load_components(**{part: folder / path.name for part, path in PARTS.items()})
+def load(folder: Path, low_memory: bool = False) -> dict[str, Any]:
+    return load_components(
+        **{part: folder / path.name for part, path in PARTS.items()}, low_memory=low_memory
+    )
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -247,10 +249,11 @@ def test_the_scheduler_never_clips_and_keeps_the_offset(folder: Path):
     ("name", "part"),
     [("base/text_encoder/model.safetensors", "text_model"), (CLIP, "vision_model")],
 )
-def test_position_ids_of_older_checkpoints_are_no_fault(folder: Path, name: str, part: str):
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_position_ids_of_older_checkpoints_are_no_fault(folder: Path, name: str, part: str, low_memory: bool):
     ids = {f"{part}.embeddings.position_ids": torch.arange(77 if part == "text_model" else 17)[None]}
     rewrite(folder / name, lambda state: state.update(ids))
-    load(folder)
+    load(folder, low_memory)
 
 
 def test_attention_names_of_older_autoencoders_are_understood(folder: Path):
