@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -59,7 +60,8 @@ def losses(out: Path) -> list[float]:
 
 def start(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, *launcher, PROGRAM, *map(str, words)], env=environment)
+    command = [sys.executable, *launcher, PROGRAM, *map(str, words)]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
 def wait_for_step(out: Path, step: int) -> None:
@@ -93,6 +95,36 @@ def test_sigterm_saves_and_ends_a_run_cleanly(data: Path, straight: Path, tmp_pa
     steps = len(losses(tmp_path))
     assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-{steps:08d}"]
     assert losses(tmp_path) == losses(straight)[:steps]
+
+
+def test_ctrl_c_and_sigterm_reach_the_loader_s_workers_and_the_run_still_saves(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    """A terminal and torchrun signal whole groups of processes."""
+    running = start(data, tmp_path, "workers=1", "steps=1000", "checkpoint_minutes=60")
+    wait_for_step(tmp_path, 5)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.killpg(running.pid, number)
+    assert running.wait(timeout=300) == 0
+    steps = len(losses(tmp_path))
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step-{steps:08d}"]
+    assert losses(tmp_path)[:5] == losses(straight)[:5]
+
+
+def test_the_loader_s_workers_end_with_a_run_that_is_killed(data: Path, tmp_path: Path) -> None:
+    running = start(data, tmp_path, "workers=1", "steps=1000")
+    wait_for_step(tmp_path, 2)
+    workers = psutil.Process(running.pid).children()
+    running.kill()
+    running.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert workers
+    assert not alive
+
+
+def test_the_loader_s_workers_end_with_a_run_that_fails(data: Path, tmp_path: Path) -> None:
+    assert start(data, tmp_path, "workers=1", "steps=100", "explode=0.00001").wait(timeout=300) == 1
+    assert (tmp_path / "diverged.json").exists()
 
 
 def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 
 import cv2
 import numpy as np
@@ -149,8 +157,15 @@ def stack(examples: list[Example]) -> Batch:
 
 
 def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batch]:
-    """Stream micro-batches of ``size`` crops through ``recipe.workers`` processes."""
+    """Stream micro-batches of ``size`` crops through ``recipe.workers`` processes.
+
+    Raises:
+        ValueError: as :class:`Mixture` does.
+    """
     workers = recipe.workers
+    # Closed when this process ends, in whatever way: the workers' sign to end, too.
+    end, held = multiprocessing.Pipe(duplex=False)
+    atexit.register(held.close)
     return iter(
         DataLoader(
             Mixture(data, recipe, size),
@@ -160,7 +175,7 @@ def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batc
             prefetch_factor=PREFETCH if workers else None,
             # Spawned, not forked: OpenCV's threads do not survive a fork.
             multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=partial(_begin_worker, end),
             pin_memory=False,
         )
     )
@@ -179,6 +194,16 @@ def validation_batches(data: str, size: int, count: int, micro: int) -> list[Bat
     return [stack(examples[i : i + micro]) for i in range(0, len(examples), micro)]
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(end: Connection, worker: int) -> None:
+    """One thread, and deaf to the signals that stop a run: it saves first, and needs batches until then."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    def follow() -> None:
+        with suppress(EOFError):
+            end.recv()
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()
