@@ -121,10 +121,16 @@ export class Editor extends EventTarget {
     this.changed();
   }
 
-  /** Take back the last state as if it had never been. */
-  forsake() {
-    this.work.undo();
-    this.work.states.length = this.work.index + 1;
+  /** The work as it is before a gesture, for `returnTo`. */
+  get mark() {
+    const { states, index } = this.work;
+    return { states: [...states], index };
+  }
+
+  /** Take back a gesture as if it had never been; what could be redone before it can be again. */
+  returnTo(mark) {
+    Object.assign(this.work, mark);
+    this.#stroke = null;
     this.selected = null;
     this.changed();
   }

@@ -8,7 +8,7 @@ const STILL = 8; // screen pixels that a finger may tremble
 
 export function listen(canvas, editor, scene) {
   const fingers = new Map(); // pointer id -> [x, y]
-  let gesture = null; // {move(x, y), end()}
+  let gesture = null; // {move(x, y), end() when let go, drop() when a second finger makes it a pinch}
   let hold = null;
   let mouse = null; // where it is over the canvas
   const place = (event) => {
@@ -18,53 +18,61 @@ export function listen(canvas, editor, scene) {
 
   function begin(event, x, y) {
     const { tool, view } = editor;
+    const byTouch = event.pointerType === "touch";
+    const least = byTouch ? STILL : LEAST_PULL;
     if (event.button === 1 || tool === "hand" || editor.spaceHeld) return panning(x, y);
     if (editor.divide !== null && editor.mode === "result") return sliding(x);
-    if (tool === "brush" || tool === "eraser") return stroking(x, y);
-    const touched = editor.mode === "result" ? null : hit(editor, x, y, event.pointerType);
+    if (tool === "brush" || tool === "eraser") return stroking(x, y, byTouch);
+    const touched = editor.state.proposal ? null : hit(editor, x, y, event.pointerType);
     const point = view.toPhoto(x, y);
     if (!touched && !inPhoto(editor.work, point)) return panning(x, y);
     if (touched) {
-      if (event.pointerType === "touch") hold = setTimeout(() => removeHeld(touched.index), HOLD);
-      return moving(x, y, touched);
+      if (byTouch) hold = setTimeout(() => removeHeld(touched.index), HOLD);
+      return moving(x, y, touched, least);
     }
-    if (tool === "drag") return pulling(x, y);
-    editor.addDrag(point);
-    return null;
+    if (tool === "drag") return pulling(x, y, least);
+    return pinning(point);
   }
 
   /** A new drag, once it is more than a click. */
-  function pulling(fromX, fromY) {
+  function pulling(fromX, fromY, least) {
     const handle = editor.view.toPhoto(fromX, fromY);
-    let begun = false;
+    let mark = null;
     return {
       move(x, y) {
         const point = editor.view.toPhoto(x, y);
-        if (begun) editor.moveEnd(point);
-        else if (Math.hypot(x - fromX, y - fromY) >= LEAST_PULL) {
-          begun = true;
+        if (mark) editor.moveEnd(point);
+        else if (Math.hypot(x - fromX, y - fromY) >= least) {
+          mark = editor.mark;
           editor.addDrag(handle, point);
         }
       },
-      drop: () => begun && editor.forsake(),
+      drop: () => mark && editor.returnTo(mark),
     };
   }
 
+  /** A pin, set when it is let go: until then a second finger may land. */
+  function pinning(point) {
+    return { move() {}, end: () => editor.addDrag(point) };
+  }
+
   /** An end of a drag, picked up where it was touched. */
-  function moving(fromX, fromY, touched) {
+  function moving(fromX, fromY, touched, least) {
     editor.set({ selected: touched });
     const [px, py] = editor.view.toScreen(editor.state.drags[touched.index][touched.end]);
-    let lifted = false;
+    let mark = null;
     return {
       move(x, y) {
         const way = Math.hypot(x - fromX, y - fromY);
         if (way > STILL) clearTimeout(hold);
-        if (!lifted && way < LEAST_PULL) return;
-        if (!lifted) editor.lift();
-        lifted = true;
+        if (!mark) {
+          if (way < least) return;
+          mark = editor.mark;
+          editor.lift();
+        }
         editor.moveEnd(editor.view.toPhoto(x + px - fromX, y + py - fromY));
       },
-      drop: () => lifted && editor.forsake(),
+      drop: () => mark && editor.returnTo(mark),
     };
   }
 
@@ -86,16 +94,25 @@ export function listen(canvas, editor, scene) {
     return { move };
   }
 
-  function stroking(x, y) {
+  /** A stroke; that of a finger begins when it moves or is let go, as a second one may land. */
+  function stroking(x, y, byTouch) {
     let from = editor.view.toPhoto(x, y);
-    editor.stroke(from, from);
+    let mark = null;
+    const paint = (to) => {
+      mark ??= editor.mark;
+      editor.stroke(from, to);
+      from = to;
+    };
+    if (!byTouch) paint(from);
     return {
       move(toX, toY) {
-        const to = editor.view.toPhoto(toX, toY);
-        editor.stroke(from, to);
-        from = to;
+        if (mark || Math.hypot(toX - x, toY - y) >= STILL) paint(editor.view.toPhoto(toX, toY));
       },
-      end: () => editor.endStroke(),
+      end() {
+        if (!mark) paint(from);
+        editor.endStroke();
+      },
+      drop: () => mark && editor.returnTo(mark),
     };
   }
 
@@ -121,8 +138,7 @@ export function listen(canvas, editor, scene) {
     fingers.set(event.pointerId, [x, y]);
     if (fingers.size === 2) {
       clearTimeout(hold);
-      if (gesture?.drop) gesture.drop();
-      else gesture?.end?.();
+      gesture?.drop?.();
       gesture = null;
       editor.changed();
     } else if (fingers.size === 1) gesture = begin(event, x, y);
