@@ -217,6 +217,7 @@ export class Editor extends EventTarget {
   propose(proposal, candidates) {
     candidates.forEach((blob, at) => this.work.photos.set(proposal.candidates[at], blob));
     this.work.change({ proposal });
+    this.work.forgetUnnamed();
     this.changed();
   }
 

@@ -22,13 +22,15 @@ async function run(stores, mode, action) {
   });
 }
 
-/** Keep a work; photos that are kept already are not written again. @param {import("./work.js").Work} work */
+/** Keep a work; only photos that came or went are touched. @param {import("./work.js").Work} work */
 export async function keep(work, thumbnail) {
-  const known = await run(["works"], "readonly", (works) => works.get(work.id));
-  const fresh = [...work.photos].filter(([key]) => !known?.keys.includes(key));
   await run(["works", "photos"], "readwrite", (works, photos) => {
-    for (const [key, blob] of fresh) photos.put(blob, `${work.id}/${key}`);
-    works.put({ ...work.record(), thumbnail });
+    works.get(work.id).onsuccess = ({ target }) => {
+      const kept = new Set(target.result?.keys);
+      for (const [key, blob] of work.photos) if (!kept.delete(key)) photos.put(blob, `${work.id}/${key}`);
+      for (const gone of kept) photos.delete(`${work.id}/${gone}`);
+      works.put({ ...work.record(), thumbnail });
+    };
   });
   await forgetOldest();
 }

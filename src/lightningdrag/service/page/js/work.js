@@ -5,7 +5,7 @@
 //   drags     [{handle: [x, y], target: [x, y]}]
 //   mask      {size, runs} as drawn, or null for the derived one
 //   proposal  what a run gave and nobody has kept yet: {candidates: [key], chosen, request, seconds}, or null
-// Photos are files (Blob) under keys: the one opened, and every candidate.
+// Photos are files (Blob) under keys: the one opened comes first, then the candidates that the states name.
 
 const MOST_STATES = 400;
 
@@ -33,6 +33,11 @@ export class Work {
     return proposal ? proposal.candidates[proposal.chosen] : photo;
   }
 
+  /** The key of the photo as opened, which is never forgotten. */
+  get #opened() {
+    return this.photos.keys().next().value;
+  }
+
   /** Go on to a new state; what was undone is forgotten. */
   change(patch) {
     this.states.splice(this.index + 1, Infinity, { ...this.state, ...patch });
@@ -43,6 +48,13 @@ export class Work {
   /** Alter the last state: the rest of one gesture. */
   amend(patch) {
     this.states[this.index] = { ...this.state, ...patch };
+  }
+
+  /** Drop the candidates that neither undo nor redo leads to any more. */
+  forgetUnnamed() {
+    const named = this.states.flatMap(({ photo, proposal }) => [photo, ...(proposal?.candidates ?? [])]);
+    const kept = new Set([this.#opened, ...named]);
+    for (const key of this.photos.keys()) if (!kept.has(key)) this.photos.delete(key);
   }
 
   undo() {
