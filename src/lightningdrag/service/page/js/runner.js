@@ -11,17 +11,19 @@ export class Runner {
 
   async run(changes = {}) {
     const { editor } = this;
-    const { work } = editor;
+    const { work, state } = editor;
     const done = await this.#follow("jobs", await this.#form(changes));
-    if (!done || editor.work !== work) return;
+    if (!done || editor.state !== state) return;
     const proposal = {
       candidates: done.results.map(randomId),
       chosen: 0,
       seconds: done.seconds,
-      request: { ...done.request, image: work.name, mask: work.state.mask },
+      model: done.model,
+      request: { ...done.request, image: work.image, mask: state.mask },
       job: { id: done.id, session: done.session },
     };
     await this.decode(proposal.candidates[0], done.results[0]);
+    if (editor.state !== state) return; // drawn on in the meantime, which cancels a run
     editor.propose(proposal, done.results);
     for (const warning of done.warnings) if (!warning.startsWith("mask scaled")) this.toasts.show(warning);
   }
@@ -32,9 +34,10 @@ export class Runner {
     return this.run({ seed: Math.floor(Math.random() * 2 ** 31) });
   }
 
-  /** The drags as a film. @returns {Promise<object | null>} as #follow */
+  /** The drags as a film, by the chances and the model of the result if one is shown. @returns as #follow */
   async animate(format) {
-    const form = await this.#form({});
+    const { proposal } = this.editor.state;
+    const form = await this.#form(proposal ? { ...proposal.request.options, model: proposal.model } : {});
     return this.#follow("animations", (round) => {
       const fields = form(round);
       fields.set("format", format);
@@ -43,8 +46,9 @@ export class Runner {
   }
 
   async #form(changes) {
-    const { work, settings } = this.editor;
-    const request = requestOf(work, { ...settings, ...changes }, { withMask: false });
+    const { work } = this.editor;
+    const settings = { ...this.editor.settings, ...changes };
+    const request = requestOf(work, settings, { withMask: false });
     const mask = await maskFile(work.state.mask);
     return (round) => formOf(request, mask, settings.model, round);
   }

@@ -33,7 +33,12 @@ export class Saving {
 
   #request() {
     const { work, settings } = this.editor;
-    return JSON.stringify(work.state.proposal?.request ?? requestOf(work, settings, { withMask: true }), null, 1);
+    const { proposal } = work.state;
+    if (work.image !== work.name) {
+      const how = proposal ? "Adjust, then save that as PNG" : "save that as PNG";
+      this.toasts.show(`This edit begins at the result kept before it, ${work.image}: ${how}, too.`);
+    }
+    return JSON.stringify(proposal?.request ?? requestOf(work, settings, { withMask: true }), null, 1);
   }
 
   async #copy(item) {
@@ -48,12 +53,13 @@ export class Saving {
 
   /** The drag as a film, made stage by stage. */
   async animation(format) {
-    const { editor, runner } = this;
-    if (editor.state.proposal) editor.adjust();
-    if (!editor.state.drags.length) {
-      this.toasts.show("Draw a drag first; the film shows it being pulled.");
+    const { editor, runner, toasts } = this;
+    const { drags, proposal } = editor.state;
+    if (!drags.length) {
+      toasts.show("Draw a drag first; the film shows it being pulled.");
       return;
     }
+    if (proposal?.chosen) toasts.show("A film is made of the first candidate only, not of the one on view.");
     const done = await runner.animate(format);
     if (done) this.#download(done.results[0], ENDINGS[format]);
   }
@@ -72,7 +78,7 @@ export class Saving {
   #download(blob, ending) {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
-    link.download = `${this.editor.work.name.replace(/\.[^.]*$/, "")}-dragged.${ending}`;
+    link.download = `${this.editor.work.stem}.${ending}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }

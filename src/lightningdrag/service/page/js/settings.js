@@ -10,6 +10,8 @@ export const DEFAULTS = {
   max_step: null,
   augment: 0,
 };
+const NOT_SHOWN = ["guidance_schedule", "noise_prior", "temperature", "strict"]; // a saved edit may bring them
+const OPTIONS = [...Object.keys(DEFAULTS).filter((name) => name !== "model"), ...NOT_SHOWN];
 
 export function loadSettings() {
   try {
@@ -28,7 +30,7 @@ export function requestOf(work, settings, { withMask }) {
   return {
     schema: "lightningdrag.edit",
     version: 1,
-    image: work.name,
+    image: work.image,
     drags,
     mask: withMask ? mask : null,
     options,
@@ -53,7 +55,7 @@ export function readRequest(text) {
   const mask = request.mask?.runs && request.mask.size ? request.mask : null;
   if (request.mask && !mask) throw new Error("This saved edit keeps its mask in another file; open it without.");
   const options = Object.fromEntries(
-    Object.entries(request.options ?? {}).filter(([name]) => name in DEFAULTS && name !== "model"),
+    Object.entries(request.options ?? {}).filter(([name]) => OPTIONS.includes(name)),
   );
   return { drags: request.drags, mask, options };
 }

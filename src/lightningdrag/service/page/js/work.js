@@ -33,6 +33,16 @@ export class Work {
     return proposal ? proposal.candidates[proposal.chosen] : photo;
   }
 
+  /** What a picture of this work is saved as, without its ending. */
+  get stem() {
+    return `${this.name.replace(/\.[^.]*$/, "")}-dragged`;
+  }
+
+  /** The file that is edited: the one opened, or what saving the kept result gives. */
+  get image() {
+    return this.state.photo === this.#opened ? this.name : `${this.stem}.png`;
+  }
+
   /** The key of the photo as opened, which is never forgotten. */
   get #opened() {
     return this.photos.keys().next().value;
