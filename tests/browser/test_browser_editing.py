@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 from editor_page import EXAMPLES, SHOWN, EditorPage
 from PIL import Image
 
@@ -125,6 +127,80 @@ def test_a_saved_edit_is_opened_again(editor: EditorPage, tmp_path) -> None:
     assert editor.page.get_by_role("radio").count() == 2
 
 
+def test_options_that_the_page_does_not_show_are_used_and_saved_again(editor: EditorPage, tmp_path) -> None:
+    saved = tmp_path / "edit.json"
+    hidden = {"guidance_schedule": "linear", "noise_prior": "mixed", "temperature": 0.5, "strict": True}
+    saved.write_text(EditRequest((Drag(NOSE, ASIDE),), **hidden).to_json())
+    editor.page.locator("#file").set_input_files([EXAMPLES / "chelsea.jpg", saved])
+    editor.wait("edit")
+    editor.run()
+    options = json.loads(editor.download("The edit, JSON"))["options"]
+    assert {name: options[name] for name in hidden} == hidden
+
+
+def test_the_edit_of_a_kept_result_names_that_picture(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    assert EditRequest.from_json(editor.download("The edit, JSON")).image == "chelsea.jpg"
+    editor.click("Keep")
+    editor.pull(ASIDE, NOSE)
+    assert EditRequest.from_json(editor.download("The edit, JSON")).image == "chelsea-dragged.png"
+    editor.page.get_by_text("chelsea-dragged.png: save that as PNG, too").wait_for()
+    editor.click("Run")
+    editor.wait("result")
+    assert EditRequest.from_json(editor.download("The edit, JSON")).image == "chelsea-dragged.png"
+
+
+def test_a_film_is_of_the_result_shown(editor: EditorPage) -> None:
+    editor.open()
+    editor.page.evaluate(
+        "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, num_images: 2}})"
+    )
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    editor.press("2")
+    proposal = editor.state["proposal"]
+    editor.click("Save")
+    with editor.page.expect_download(timeout=180_000):
+        with editor.page.expect_request(lambda asked: asked.url.endswith("/animations")) as asked:
+            editor.click("Animation, WebP")
+        editor.page.get_by_text("of the first candidate only").wait_for()
+    assert f'"seed":{proposal["request"]["options"]["seed"]}' in asked.value.post_data
+    assert editor.state["proposal"] == proposal
+    editor.wait("result")
+
+
+KEPT_PHOTOS = """() => new Promise((done) => {
+  indexedDB.open("lightningdrag").onsuccess = ({ target: { result: database } }) => {
+    database.transaction("photos").objectStore("photos").getAllKeys().onsuccess = ({ target }) => {
+      database.close();
+      done(target.result.length);
+    };
+  };
+})"""
+
+
+def test_results_that_neither_undo_nor_redo_reaches_are_dropped(editor: EditorPage) -> None:
+    editor.open()
+    editor.page.evaluate(
+        "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, num_images: 2}})"
+    )
+    editor.pull(NOSE, ASIDE)
+    for _ in range(3):
+        editor.run()
+        editor.page.wait_for_timeout(600)  # the pause before work is kept
+        editor.press("Control+z")
+    assert editor.page.evaluate("lightningdrag.editor.work.photos.size") == 3  # as opened, two to redo
+    editor.page.wait_for_timeout(600)
+    assert editor.page.evaluate(KEPT_PHOTOS) == 3
+    editor.page.reload()
+    editor.wait("edit")
+    editor.press("Control+Shift+Z")
+    editor.wait("result")
+    editor.until(SHOWN)
+
+
 def test_ends_are_moved_and_removed(editor: EditorPage) -> None:
     editor.open()
     editor.pull(NOSE, ASIDE)
@@ -196,7 +272,12 @@ def test_the_keyboard_alone(editor: EditorPage) -> None:
     editor.press("Escape")
 
 
-def test_a_phone(browser, server) -> None:
+Touch = Callable[..., None]
+
+
+@pytest.fixture
+def phone(browser, server) -> Iterator[tuple[EditorPage, Touch]]:
+    """The page on a small screen, and ``touch(kind, *points)`` for the fingers on it."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     editor = EditorPage(context.new_page(), server.address)
     editor.open()
@@ -206,6 +287,13 @@ def test_a_phone(browser, server) -> None:
         touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
 
+    yield editor, touch
+    assert editor.complaints == []
+    context.close()
+
+
+def test_a_phone(phone: tuple[EditorPage, Touch]) -> None:
+    editor, touch = phone
     touch("touchStart", editor.at(*NOSE))
     for share in (0.3, 0.6, 1):
         touch("touchMove", editor.at(NOSE[0] - 40 * share, NOSE[1]))
@@ -236,8 +324,43 @@ def test_a_phone(browser, server) -> None:
     touch("touchStart", editor.at(*editor.drags[0]["target"]))
     editor.until("lightningdrag.editor.state.drags.length === 0")  # held, it goes
     touch("touchEnd")
-    assert editor.complaints == []
-    context.close()
+
+
+@pytest.mark.parametrize("tool", ["drag", "pin", "brush", "eraser"])
+def test_pinching_changes_nothing_but_the_view(phone: tuple[EditorPage, Touch], tool: str) -> None:
+    editor, touch = phone
+    editor.pull(NOSE, ASIDE)
+    (x, y), history = editor.at(150, 120), "({ states, index }) => JSON.stringify([states, index])"
+
+    def pinch(first_moves: float) -> None:
+        """The first finger is a little ahead of the second."""
+        touch("touchStart", (x, y))
+        touch("touchMove", (x + first_moves, y))
+        touch("touchStart", (x + first_moves, y), (x + 100, y))
+        touch("touchMove", (x + first_moves, y), (x + 140, y))
+        touch("touchEnd")
+
+    def assert_unchanged_by_pinching() -> None:
+        mode, before = editor.page.evaluate(
+            f"[lightningdrag.editor.mode, ({history})(lightningdrag.editor.work)]"
+        )
+        for first_moves in (0, 5, 30):
+            pinch(first_moves)
+            assert editor.page.evaluate(f"({history})(lightningdrag.editor.work)") == before
+            assert editor.page.evaluate("lightningdrag.editor.mode") == mode
+
+    editor.page.evaluate("tool => lightningdrag.editor.set({ tool })", tool)
+    assert_unchanged_by_pinching()
+    editor.run()
+    assert_unchanged_by_pinching()
+    editor.press("Control+z")
+    assert_unchanged_by_pinching()  # the result can be done again
+    editor.press("f")
+    touch("touchStart", (x, y))
+    touch("touchMove", (x + 30, y))
+    touch("touchEnd")
+    assert len(editor.drags) == 1 + (tool in ("drag", "pin"))  # one finger does what the tool does
+    assert (editor.state["mask"] is not None) == (tool in ("brush", "eraser"))
 
 
 HAND_OVER = """async (kind) => {

@@ -82,10 +82,11 @@ def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
     assert sorted(work["name"] for work in editor.page.evaluate(kept)) == ["chelsea.jpg", "coffee.jpg"]
     editor.press("Control+z")
     assert len(editor.drags) == 1
+    editor.page.wait_for_timeout(600)
     own = editor.page.evaluate("lightningdrag.editor.work.id")
     other.page.evaluate("lightningdrag.editor.close()")
     other.page.get_by_role("button", name="chelsea.jpg", exact=True).click()
-    other.wait("result")
+    other.wait("edit")
     assert other.page.evaluate("lightningdrag.editor.work.id") != own  # a copy, while the first tab has it
 
 
