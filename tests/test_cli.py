@@ -177,6 +177,25 @@ def test_batch_runs_a_folder_and_carries_on_after_a_bad_request(photo: Path, tmp
     assert "d.json" in result.stderr
 
 
+def test_batch_carries_on_after_a_failure_that_nobody_foresaw(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        EditRequest((DRAG[1],), image="photo.png", seed=0).save(tmp_path / f"{name}.json")
+    whole = DragEditor.run
+
+    def first_fails(editor: DragEditor, *arguments: object) -> object:
+        monkeypatch.setattr(DragEditor, "run", whole)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(DragEditor, "run", first_fails)
+    result = run("batch", tmp_path, "--json")
+
+    assert result.exit_code == 1
+    assert "a.json: RuntimeError: out of memory" in result.stderr
+    assert files(tmp_path / "results") == {"b.png"}
+
+
 def test_batch_writes_png_where_a_photos_own_format_cannot_be_written(photo: Path, tmp_path: Path) -> None:
     Image.open(photo).save(tmp_path / "photo.gif")
     EditRequest((DRAG[1],), image="photo.gif").save(tmp_path / "a.json")

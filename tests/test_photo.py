@@ -184,6 +184,7 @@ def test_avif_is_read_where_pillow_can() -> None:
         (np.zeros((20, 30, 3), np.float32), "float32; give uint8"),
         (np.zeros((20, 30, 2), np.uint8), r"shape \(20, 30, 2\)"),
         (np.zeros((20, 8, 3), np.uint8), "8x20; at least 16"),
+        (np.zeros((16, 32_767), np.uint8), "32767x16; at most 32,766 pixels a side"),
         (Image.new("F", (20, 20)), "floating-point"),
         (Image.new("I", (20, 20), 70000), "at most 16 bits"),
         (42, "no photo"),

@@ -26,6 +26,8 @@ MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 80_000_000
 """Below Pillow's own warning (``Image.MAX_IMAGE_PIXELS``), which has to be raised too to go beyond."""
 MIN_SIDE = 16
+MAX_SIDE = 32_766
+"""OpenCV samples from no longer images."""
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM", "JPEG2000")
 """Plain raster formats only: some of Pillow's others start programs (EPS) or fetch parts."""
@@ -210,6 +212,8 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         raise PhotoError(
             f"{name} is {width}x{height}, {width * height:,} pixels; at most {max_pixels:,} are taken"
         )
+    if max(width, height) > MAX_SIDE:
+        raise PhotoError(f"{name} is {width}x{height}; at most {MAX_SIDE:,} pixels a side are taken")
     if min(width, height) < MIN_SIDE:
         raise PhotoError(f"{name} is {width}x{height}; at least {MIN_SIDE} pixels a side are needed")
 

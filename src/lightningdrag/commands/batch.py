@@ -81,9 +81,11 @@ def _run(path: Path, out: Path, editor: DragEditor, model: str) -> dict[str, Any
         image = str(path.parent / request.image)
         job = make_job(image, request, str(out / f"{path.stem}{writable_ending(image)}"))
         done = run_job(job, editor, model, lambda step, total: None)
-    except (ValueError, OSError) as error:
-        report_error(f"{path.name}: {error}")
-        return {"file": str(path), "error": str(error)}
+    except Exception as error:  # whatever one request runs into, the others go on
+        expected = isinstance(error, (ValueError, OSError))
+        message = str(error) if expected else f"{type(error).__name__}: {error}"
+        report_error(f"{path.name}: {message}")
+        return {"file": str(path), "error": message}
     for warning in done.warnings:
         note(f"{path.name}: {warning}")
     return {"file": str(path), **done.record()}
