@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from queue import Queue
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -25,6 +27,25 @@ def test_others_are_not_let_in_by_mistake(verb: str) -> None:
     assert done.returncode == 2
     assert "--token" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_token_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNINGDRAG_TOKEN", "short")
+    done = run("serve", "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "at least 8 characters" in done.stderr
+
+
+def test_the_page_is_opened_with_the_whole_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightningdrag.service import server
+    from lightningdrag.service.settings import Settings
+
+    opened: Queue[str] = Queue()
+    monkeypatch.setattr(server, "_open_when_up", lambda address, fragment: opened.put(fragment))
+    monkeypatch.setattr(server.Server, "run", lambda *arguments, **options: None)
+    server.serve(Settings(token="ab+/cd&e%f=="), "127.0.0.1", 0, open_browser=True)
+    # The page reads it with URLSearchParams, which takes apart as parse_qs does.
+    assert parse_qs(opened.get(timeout=10).removeprefix("#")) == {"token": ["ab+/cd&e%f=="]}
 
 
 def test_a_taken_port_and_an_unknown_model_are_named() -> None:

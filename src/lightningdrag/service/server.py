@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import urllib.parse
 import urllib.request
 import webbrowser
 
@@ -107,7 +108,7 @@ def serve(settings: Settings, host: str, port: int, *, open_browser: bool = Fals
     address = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/"
     print(f"lightningdrag is at {address}", flush=True)
     if open_browser:
-        fragment = f"#token={settings.token}" if settings.token else ""
+        fragment = f"#token={urllib.parse.quote(settings.token, safe='')}" if settings.token else ""
         threading.Thread(target=_open_when_up, args=(address, fragment), daemon=True).start()
     with contextlib.closing(sock):
         Server(create_app(settings), host, port).run(sockets=[sock])
