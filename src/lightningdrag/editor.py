@@ -78,6 +78,9 @@ class EditResult:
     def save(self, path: str | os.PathLike[str], index: int = 0) -> list[str]:
         """Write a candidate, in the format that the name asks for; returns what that could not keep.
 
+        PNG and TIFF keep every pixel to the bit; JPEG, WebP and AVIF compress the whole picture anew,
+        outside the mask, too.
+
         Raises:
             PhotoError: unknown ending, no such folder, read-only, full disk.
         """
@@ -207,6 +210,11 @@ class EditSession:
     def photo(self) -> Photo:
         """The photo as accepted so far."""
         return self._history[self._round]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the photo and of the windows of it that are kept encoded."""
+        return self.photo.pixels.nbytes + sum(encoded.nbytes for encoded in self._encoded.values())
 
     def preview(self, drags: Iterable[DragLike], mask: MaskLike | None = None) -> Image.Image:
         """The analytic warp of the photo, in milliseconds: where things will go, without a model.

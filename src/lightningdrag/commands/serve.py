@@ -65,9 +65,10 @@ def serve(
 ) -> None:
     """Serve the editor and its API.
 
-    Without --host only this machine can reach it. Everyone else needs the --token.
+    Without --host only this machine can reach it. Everyone else needs the token, of at least 8
+    characters; in the environment it stays out of the list of processes.
 
-    Example: lightningdrag serve --host 0.0.0.0 --token SECRET --device cuda:0 --device cuda:1
+    Example: LIGHTNINGDRAG_TOKEN=... lightningdrag serve --host 0.0.0.0 --device cuda:0 --device cuda:1
     """
     settings = checked_settings(
         host,
