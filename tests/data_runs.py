@@ -23,7 +23,7 @@ def write_films(folder: Path, count: int, frames: int = 5) -> Path:
 
 def plan(folder: str | Path, recipe: DataRecipe = RECIPE) -> list[Unit]:
     """The units of a folder of videos."""
-    videos, _ = find_videos([str(folder)])
+    videos, _, _ = find_videos([str(folder)])
     return pack(video_tasks(videos, {}, set(), recipe.amounts), recipe)
 
 

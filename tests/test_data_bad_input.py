@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from data_scenes import square_film, write_video
 from lightningdrag.commands import build_app
 from lightningdrag.data import open_shards, storage
-from lightningdrag.data.tasks import find_videos
+from lightningdrag.data.recipe import Amounts
+from lightningdrag.data.tasks import find_videos, video_tasks
 from lightningdrag.data.video import Video
 
 
@@ -128,7 +129,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(os, "scandir", refuse)
     else:
         (tmp_path / "closed").chmod(0)
-    videos, skipped = find_videos([str(tmp_path)])
+    videos, skipped, _ = find_videos([str(tmp_path)])
     (tmp_path / "closed").chmod(0o700)
     assert list(videos) == ["open/a.mkv"]
     assert [(Path(one.place).name, one.reason) for one in skipped] == [("closed", "folder may not be read")]
@@ -147,7 +148,7 @@ def test_of_two_files_of_one_size_one_that_may_not_be_read_is_told(
         return read(place)
 
     monkeypatch.setattr(storage, "sha256", refuse)
-    videos, skipped = find_videos([str(tmp_path)])
+    videos, skipped, _ = find_videos([str(tmp_path)])
     assert list(videos) == ["a.mkv"]
     assert [(one.place, one.reason) for one in skipped] == [
         ("b.mkv", "may not be read"),
@@ -155,10 +156,20 @@ def test_of_two_files_of_one_size_one_that_may_not_be_read_is_told(
     ]
 
 
+def test_a_clip_held_out_by_the_name_of_its_copy_is_held_out(tmp_path: Path) -> None:
+    for name in ("a.mkv", "z.mkv"):
+        (tmp_path / name).write_bytes(b"the same")
+    (tmp_path / "like z.mkv").write_bytes(b"another")
+    videos, _, copies = find_videos([str(tmp_path)])
+    manifest = {"z.mkv": {"group": "g"}, "like z.mkv": {"group": "g"}}
+    tasks = video_tasks(videos, manifest, {"z.mkv"}, Amounts(), copies)
+    assert [(task.clip, task.split) for task in tasks] == [("a", "dev")]
+
+
 def test_videos_of_one_name_in_two_folders_are_two_clips(tmp_path: Path) -> None:
     for k, name in enumerate(("a", "b")):
         (tmp_path / name).mkdir()
         write_video(tmp_path / name / "film.mkv", square_film(2, seed=k))
-    videos, skipped = find_videos([str(tmp_path)])
+    videos, skipped, _ = find_videos([str(tmp_path)])
     assert sorted(videos) == ["a/film.mkv", "b/film.mkv"]
     assert not skipped

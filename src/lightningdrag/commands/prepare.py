@@ -90,8 +90,8 @@ def _plan(
     # wrong ones are told before the work begins
     load_trackers(recipe.flow, recipe.flow_weights, recipe.tracker, recipe.tracker_weights)
     held = set(storage.read(holdout).decode("utf-8").splitlines()) - {""} if holdout else set()
-    found, skipped = tasks.find_videos(videos)
-    listed = tasks.video_tasks(found, tasks.read_manifest(manifest), held, recipe.amounts)
+    found, skipped, copies = tasks.find_videos(videos)
+    listed = tasks.video_tasks(found, tasks.read_manifest(manifest), held, recipe.amounts, copies)
     if photos is not None:
         listed += tasks.photo_tasks(photos, listed, recipe)
     if pairs is not None:

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,10 +53,11 @@ class Unit:
     tasks: tuple[Task, ...]
 
 
-def find_videos(places: Iterable[str]) -> tuple[dict[str, str], list[Skipped]]:
+def find_videos(places: Iterable[str]) -> tuple[dict[str, str], list[Skipped], dict[str, str]]:
     """Videos by their name (the path within the folder that was given), and what cannot be used.
 
-    A file that is byte for byte another one is left out.
+    A file that is byte for byte another one is left out; last come these copies, with the name of the one
+    that is kept.
     """
     denied: list[str] = []
     found: dict[str, storage.Found] = {}
@@ -66,10 +67,12 @@ def find_videos(places: Iterable[str]) -> tuple[dict[str, str], list[Skipped]]:
             if known.place != file.place:  # of this name in another folder
                 found[file.place] = file
     skipped = [Skipped(_text(folder), "folder may not be read") for folder in sorted(denied)]
-    for name, reason in _unfit(found).items():
+    copies, unreadable = _unfit(found)
+    for name in sorted((*copies, *unreadable)):
         del found[name]
+        reason = f"the same file as {_text(copies[name])}" if name in copies else "may not be read"
         skipped.append(Skipped(_text(name), reason))
-    return {name: file.place for name, file in found.items()}, skipped
+    return {name: file.place for name, file in found.items()}, skipped, copies
 
 
 def read_manifest(place: str | None, keys: tuple[str, ...] = ("file",)) -> dict[str, dict[str, str]]:
@@ -93,7 +96,11 @@ def read_manifest(place: str | None, keys: tuple[str, ...] = ("file",)) -> dict[
 
 
 def video_tasks(
-    videos: dict[str, str], manifest: dict[str, dict[str, str]], holdout: set[str], amounts: Amounts
+    videos: dict[str, str],
+    manifest: dict[str, dict[str, str]],
+    holdout: set[str],
+    amounts: Amounts,
+    copies: Mapping[str, str] | None = None,
 ) -> list[Task]:
     """One task a video. A group with a held-out clip is kept from training as a whole.
 
@@ -102,23 +109,28 @@ def video_tasks(
         manifest: rows by name or file name; ``group``, ``licence``, ``source_repo``, ``path_in_repo`` and
             ``description`` are used where given. Without a group a video is its own.
         holdout: names or file names of the clips that go to ``dev``.
+        copies: videos that were left out, with the name of the one that each is a copy of: what is held
+            out by either name is held out, in the groups of both.
     """
+    copies = copies or {}
     try:
         limited = re.compile(amounts.limited, re.IGNORECASE)
     except re.error as error:
         raise RecipeError(f"amounts.limited is {amounts.limited!r}, which is no pattern: {error}") from None
-    rows = {name: manifest.get(name, manifest.get(_file(name), {})) for name in videos}
+    rows = {name: manifest.get(name, manifest.get(_file(name), {})) for name in (*videos, *copies)}
     group = {name: row.get("group") or _clip(name) for name, row in rows.items()}
-    dev = {name for name in videos if name in holdout or _file(name) in holdout}
-    held = {group[name] for name in dev}
-    unknown = holdout - set(videos) - {_file(name) for name in videos}
+    named = {name for name in rows if name in holdout or _file(name) in holdout}
+    dev = {copies.get(name, name) for name in named}
+    held = {group[name] for name in named | dev}
+    unknown = holdout - set(rows) - {_file(name) for name in rows}
     if unknown:
         raise ValueError(
             f"the holdout list names videos that are not there: {', '.join(sorted(unknown)[:5])}"
         )
-    sizes = Counter(group.values())
+    sizes = Counter(group[name] for name in videos)
     tasks = []
-    for name, row in rows.items():
+    for name in videos:
+        row = rows[name]
         if group[name] in held and name not in dev:
             continue
         few = amounts.limited and limited.search(row.get("description", ""))
@@ -199,24 +211,25 @@ def _task(kind: str, place: str, clip: str, row: dict[str, str], count: int) -> 
     )
 
 
-def _unfit(videos: dict[str, storage.Found]) -> dict[str, str]:
-    """Names of videos whose bytes another has, or that cannot be read to see that, with the reason."""
+def _unfit(videos: dict[str, storage.Found]) -> tuple[dict[str, str], list[str]]:
+    """Names of videos whose bytes another has, with its name, and those that cannot be read to see that."""
     sizes = defaultdict(list)
     for name, file in sorted(videos.items()):
         if file.size:
             sizes[file.size].append(name)
-    unfit: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    unreadable: list[str] = []
     for names in sizes.values():
         first: dict[str, str] = {}
         for name in names if len(names) > 1 else ():
             try:
                 same = first.setdefault(storage.sha256(videos[name].place), name)
             except OSError:
-                unfit[name] = "may not be read"
+                unreadable.append(name)
                 continue
             if same != name:
-                unfit[name] = f"the same file as {_text(same)}"
-    return unfit
+                copies[name] = same
+    return copies, unreadable
 
 
 def _text(name: str) -> str:
