@@ -313,6 +313,17 @@ def test_compare_tells_a_change_from_noise(folder: Path, tmp_path: Path) -> None
     assert "worse" not in same.stdout
 
 
+def test_compare_refuses_other_pairs_of_the_same_names(folder: Path, tmp_path: Path) -> None:
+    report = evaluate(Job("pairs", str(folder), limit=2), tmp_path)
+    paths = [tmp_path / "one.json", tmp_path / "other.json"]
+    for path, motion in zip(paths, (0.05, 0.11), strict=True):
+        scores = [{**s, "motion": motion} for s in report["scores"]]
+        path.write_text(to_json({**report, "scores": scores}))
+    result = invoke("compare", *paths)
+    assert result.exit_code == 2
+    assert "has motion 0.05 in one report and 0.11 in the other" in result.stderr
+
+
 def test_compare_refuses_what_is_no_report(tmp_path: Path, done: tuple[Any, Path]) -> None:
     (tmp_path / "x.json").write_text("{}")
     result = invoke("compare", tmp_path / "x.json", done[1] / "report.json")

@@ -16,6 +16,9 @@ from lightningdrag.evaluation.report import values_of
 from lightningdrag.evaluation.statistics import estimate, paired_gain
 from lightningdrag.evaluation.tables import TextTable, cell, signed
 
+SAME = ("motion", "num_points", "occlusion", "mask_share")
+"""Facts of a case by which it is told from another one of its name."""
+
 
 def read_report(path: Path) -> dict[str, Any]:
     """A report that ``lightningdrag evaluate`` wrote, undefined figures as NaN.
@@ -42,13 +45,14 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[TextTable]:
     "noise". Where the reports name their models differently, their rows are taken in order.
 
     Raises:
-        ValueError: the reports have no case or no row in common.
+        ValueError: the reports have no case or no row in common, or mean different cases by one name.
     """
     left, right = (_by_name(report) for report in (a, b))
     names = [name for name in left if name in right]
     if not names:
         raise ValueError("the reports have no case in common; were they made on the same benchmark?")
     cases_a, cases_b = [left[n] for n in names], [right[n] for n in names]
+    _check_same(cases_a, cases_b)
     matched = _match(cases_a, cases_b)
     if not matched:
         raise ValueError("the reports have no row of a model in common")
@@ -62,6 +66,18 @@ def _by_name(report: dict[str, Any]) -> dict[str, CaseScores]:
     fields = CaseScores.__dataclass_fields__
     scores = [CaseScores(**{k: v for k, v in s.items() if k in fields}) for s in report["scores"]]
     return {s.name: s for s in scores}
+
+
+def _check_same(a: list[CaseScores], b: list[CaseScores]) -> None:
+    """A name counts pairs by their place in a dataset: in another dataset it is that of another pair."""
+    for one, other in zip(a, b, strict=True):
+        for fact in SAME:
+            ours, theirs = getattr(one, fact), getattr(other, fact)
+            if not (math.isclose(ours, theirs, rel_tol=1e-3, abs_tol=1e-6) or math.isnan(ours + theirs)):
+                raise ValueError(
+                    f"case {one.name!r} has {fact} {ours:.4g} in one report and {theirs:.4g} in the other; "
+                    "only reports on the same prepared data can be compared"
+                )
 
 
 def _match(a: list[CaseScores], b: list[CaseScores]) -> list[tuple[str, str]]:
