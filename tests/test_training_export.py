@@ -85,9 +85,11 @@ def test_an_sd15_model_is_trained_exported_distilled_exported_and_edits(data: Pa
 def test_what_is_no_run_and_what_is_there_already_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"no run.json"):
         export(tmp_path, tmp_path / "model")
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": {}}))
     with pytest.raises(ExportError, match="is there already"):
         export(tmp_path, tmp_path)
+    with pytest.raises(ExportError, match=r"no step in its log.jsonl"):
+        export(tmp_path, tmp_path / "model")
 
 
 def test_distill_takes_recipes_of_distillations_only(data: Path, tmp_path: Path) -> None:

@@ -169,6 +169,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._places)
 
+    def read_meta(self, index: int) -> dict[str, Any]:
+        """One sample's ``meta``, without its pictures."""
+        tar, members = self._places[index]
+        meta: dict[str, Any] = json.loads(storage.read_range(tar, *members["meta.json"]))
+        return meta
+
     def read(self, index: int) -> Sample:
         """Decode one sample: its files lie in a row in the tar, and are read at once."""
         tar, members = self._places[index]

@@ -82,7 +82,7 @@ def data_rows(data: str, recipe: Recipe) -> list[tuple[object, ...]]:
         pairs: dict[str, int] = defaultdict(int)
         pictures, licences = defaultdict(set), defaultdict(set)
         for i in range(len(dataset)):
-            meta = dataset.read(i).meta
+            meta = dataset.read_meta(i)
             sources = str(meta["source"]).split(" + ")
             for place in {repository(source) for source in sources}:
                 pairs[place] += 1

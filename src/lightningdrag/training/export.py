@@ -44,6 +44,8 @@ def export(run: Path, out: Path, *, data: str | None = None, licence: str = "not
         raise ExportError(f"{out} is there already; give a new folder")
     facts = json.loads((run / RUN_FILE).read_text())
     recipe, log = make_recipe(facts["recipe"]), read_log(run / LOG_FILE)
+    if not log:
+        raise ExportError(f"{run} has no step in its {LOG_FILE}; let the training come to its first")
     card = model_card(out.name, recipe, facts["starts"], log, data or facts["data"], licence)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:

@@ -57,7 +57,9 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[Record]:
-    """The records of a log; a last line that a kill cut off is left out."""
+    """The records of a log, none if there is no log; a last line that a kill cut off is left out."""
+    if not path.exists():
+        return []
     records = []
     for line in path.read_text().splitlines():
         try:
