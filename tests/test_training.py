@@ -12,8 +12,10 @@ import torch
 import training_small
 from lightningdrag.data.shards import Dataset, open_shards
 from lightningdrag.data.tracks import PLAIN, VISIBLE
+from lightningdrag.training.builtin import take
 from lightningdrag.training.critic import Critic, adversarial_terms
 from lightningdrag.training.crops import collate, fixed_crop, make_crop
+from lightningdrag.training.loader import Mixture, validation_batches
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import learning_rate
 from lightningdrag.training.losses import (
@@ -23,7 +25,7 @@ from lightningdrag.training.losses import (
     ssim,
     visibility_loss,
 )
-from lightningdrag.training.recipe import Recipe, RecipeError, load_recipe
+from lightningdrag.training.recipe import Recipe, RecipeError, SD15Recipe, load_recipe, with_absolute_places
 from lightningdrag.warp import sample
 from moving_square import moving_square, write_dataset
 from training_small import small_trainer
@@ -59,6 +61,12 @@ def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: 
         ("batch", "key=value"),
         ("batch=true", "takes a int"),
         ("batch=0", "at least 1"),
+        ("micro_batch=-4", "at least 0"),
+        ("clip=0", "above 0"),
+        ("learning_rate=-1", "above 0"),
+        ("ema=1", "below 1"),
+        ("point_dropout=2", "from 0 to 1"),
+        ("large_from=.nan", "from 0 to 1"),
         ("size=100", "multiple of 32"),
         ("schedule=linear", "one of cosine, constant"),
         ("model=sd51", "did you mean 'sd15'"),
@@ -118,6 +126,15 @@ def test_an_identity_crop_changes_nothing(dataset: Dataset) -> None:
     crop = make_crop(dataset.read(0), 64, np.random.default_rng(0), identity=True)
     np.testing.assert_array_equal(crop.source, crop.truth)
     assert not crop.displacement.any()
+
+
+def test_pictures_are_never_scaled_up(folder: Path, dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match="160x160 is smaller than a crop of 192"):
+        fixed_crop(dataset.read(0), 192)
+    with pytest.raises(ValueError, match=r"measure 160 px .* crops of 192 px; .* frames.short_side"):
+        Mixture(str(folder), replace(RECIPE, large_size=192), 64)
+    with pytest.raises(ValueError, match="no dev pair"):
+        validation_batches(str(folder), 192, 4, 2)
 
 
 def test_the_true_motion_scores_best(dataset: Dataset) -> None:
@@ -180,6 +197,31 @@ def test_painter_and_critic_learn_from_their_own_losses_alone(dataset: Dataset) 
     terms["critic"].backward()
     assert colour.grad is None
     assert all(weight.grad is not None for weight in critic.parameters())
+
+
+def test_how_a_batch_is_split_does_not_change_the_critic_s_loss(dataset: Dataset) -> None:
+    _, labels = collate([fixed_crop(dataset.read(i), 64) for i in range(2)])
+    hidden = torch.ones_like(labels.hidden)
+    hidden[0, :, 8:] = 0  # fills of different sizes
+    labels = replace(labels, hidden=hidden)
+    critic, grey, mask = Critic(channels=8).eval(), torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+    whole = adversarial_terms(critic, grey, labels, mask)
+    halves = [
+        adversarial_terms(critic, grey[i : i + 1], take(labels, torch.tensor([i])), mask[i : i + 1])
+        for i in range(2)
+    ]
+    for name, term in whole.items():
+        torch.testing.assert_close(term, (halves[0][name] + halves[1][name]) / 2)
+
+
+def test_paths_of_a_recipe_are_made_absolute_and_hub_ids_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = with_absolute_places(SD15Recipe(base="base", vae="stabilityai/sd-vae-ft-mse"))
+    assert isinstance(recipe, SD15Recipe)
+    assert (recipe.init, recipe.base, recipe.vae) == ("", str(tmp_path / "base"), "stabilityai/sd-vae-ft-mse")
 
 
 def test_a_critic_learns_to_tell_a_grey_fill_from_a_photograph(dataset: Dataset) -> None:

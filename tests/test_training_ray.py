@@ -28,10 +28,11 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_two_workers_share_a_run(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "pairs")
+def test_two_workers_share_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path / "pairs")
     out = tmp_path / "run"
-    train_on_ray(replace(RECIPE, steps=2, validate_every=0), str(data), out, workers=2, resume=True)
+    monkeypatch.chdir(tmp_path)  # paths are the caller's, not the workers'
+    train_on_ray(replace(RECIPE, steps=2, validate_every=0), "pairs", Path("run"), workers=2, resume=True)
     assert [record["step"] for record in read_log(out / "log.jsonl")] == [1, 2]
     assert [path.name for path in list_checkpoints(out)] == ["step-00000002"]
     assert (out / "builtin.safetensors").exists()

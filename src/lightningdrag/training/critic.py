@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from lightningdrag.training.losses import LABEL_STRIDE, Labels
+from lightningdrag.training.losses import LABEL_STRIDE, Labels, masked_mean
 
 CRITIC_STRIDE = 8
 
@@ -16,7 +16,8 @@ class Critic(nn.Module):
     """Scores patches of pictures whose hidden parts were filled, given where those are.
 
     A patch critic (Isola et al. 2017, arXiv 1611.07004) with spectral norm (Miyato et al. 2018, arXiv
-    1802.05957).  All but the fill is the true picture, so that the fill alone can give itself away.
+    1802.05957), whose power iteration takes a step in every pass in training, and so as many a batch as
+    it has micro-batches.  All but the fill is the true picture, so that the fill alone can give itself away.
     """
 
     def __init__(self, channels: int = 64) -> None:
@@ -57,14 +58,11 @@ def adversarial_terms(critic: Critic, colour: Tensor, labels: Labels, mask: Tens
     patches = (F.avg_pool2d(hidden, CRITIC_STRIDE) > 0.1).float()
     painted = torch.lerp(labels.image, colour.float(), hidden)
 
-    def mean(x: Tensor) -> Tensor:
-        return (x * patches).sum() / (patches.sum() + 1)
-
     # The painter learns against the critic as it stands; the critic learns from finished paintings.
     standing = {name: weight.detach() for name, weight in critic.named_parameters()}
     fooled = torch.func.functional_call(critic, standing, (painted, hidden))
     return {
-        "adversarial": -mean(fooled),
-        "critic": mean(F.relu(1 - critic(labels.image, hidden)))
-        + mean(F.relu(1 + critic(painted.detach(), hidden))),
+        "adversarial": -masked_mean(fooled, patches),
+        "critic": masked_mean(F.relu(1 - critic(labels.image, hidden)), patches)
+        + masked_mean(F.relu(1 + critic(painted.detach(), hidden)), patches),
     }

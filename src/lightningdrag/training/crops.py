@@ -60,7 +60,7 @@ def make_crop(sample: Sample, size: int, rng: np.random.Generator, *, identity: 
         identity: make an edit in which every point is pinned and nothing changes.
 
     Raises:
-        ValueError: nothing in the pair moves enough to draw a drag on.
+        ValueError: the pair is smaller than the crop, or nothing in it moves enough to draw a drag on.
     """
     scene = _scene(sample, rng, identity)
     if rng.random() < PINNED and not identity:
@@ -70,7 +70,11 @@ def make_crop(sample: Sample, size: int, rng: np.random.Generator, *, identity: 
 
 
 def fixed_crop(sample: Sample, size: int) -> Crop:
-    """A stored pair with its stored drags and mask, cut around the mask: for validation."""
+    """A stored pair with its stored drags and mask, cut around the mask: for validation.
+
+    Raises:
+        ValueError: the pair is smaller than the crop, or no drag lies inside it.
+    """
     meta = sample.meta
     scene = _Scene(
         sample.first,
@@ -130,12 +134,14 @@ def _cut(scene: _Scene, size: int, rng: np.random.Generator) -> Crop:
     """Cut a square around the mask and scale it down, never up, to ``size``."""
     height, width = scene.mask.shape
     short = min(height, width)
+    if short < size:
+        raise ValueError(f"a picture of {width}x{height} is smaller than a crop of {size}")
     columns, rows = (np.flatnonzero(scene.mask.any(axis)) for axis in (0, 1))
     points = np.concatenate((scene.handles, scene.targets))
     low = np.minimum((columns[0], rows[0]), points.min(0))
     high = np.maximum((columns[-1] + 1, rows[-1] + 1), points.max(0) + 1)
     extent = float((high - low).max())
-    side = float(np.clip(extent * rng.uniform(1.1, 2.0), min(size, short), short))
+    side = float(np.clip(extent * rng.uniform(1.1, 2.0), size, short))
     corner = np.empty(2)
     for axis, length in enumerate((width, height)):
         first, last = sorted((high[axis] - side, low[axis]))

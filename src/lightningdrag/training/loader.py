@@ -31,6 +31,8 @@ LARGEST_WEIGHT = 0.2
 """Pairs that move further than this share of the short side are drawn no more often for it."""
 PREFETCH = 4
 """Batches that a worker holds ready."""
+MEASURED = 8
+"""Pairs of each kind that are opened to see whether the dataset is large enough for the crops."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ class Mixture(TorchDataset[Example]):
 
     Args:
         data: a prepared dataset's folder.
-        size: side of the crops in pixels.
+        size: side of the crops in pixels. Pairs smaller than it are passed over.
+
+    Raises:
+        ValueError: the dataset has no pairs of a kind or licence, or none large enough.
     """
 
     def __init__(self, data: str, recipe: Recipe, size: int) -> None:
@@ -96,6 +101,7 @@ class Mixture(TorchDataset[Example]):
                 groups[group].append(i)
             if not groups:
                 raise ValueError(f"no {kind} pair of {data} is under a licence of {recipe.licences}")
+            _check_size(dataset, f"{kind} pairs of {data}", recipe)
             self.datasets[kind] = dataset
             self.members[kind] = list(groups.values())
             self.sizes[kind] = np.array([len(group) for group in groups.values()]) / len(dataset)
@@ -104,7 +110,7 @@ class Mixture(TorchDataset[Example]):
         rng = np.random.default_rng((self.recipe.seed, number))
         names = list(self.recipe.mixture)
         share = np.array([self.recipe.mixture[name] for name in names])
-        while True:  # a few pairs hold no motion inside any crop: draw another
+        while True:  # a few pairs are too small or hold no motion inside any crop: draw another
             name = names[rng.choice(len(names), p=share / share.sum())]
             kind = stored_kind(name)
             dataset, groups = self.datasets[kind], self.members[kind]
@@ -182,16 +188,35 @@ def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batc
 
 
 def validation_batches(data: str, size: int, count: int, micro: int) -> list[Batch]:
-    """The same ``count`` dev crops every time, spread over the dev split."""
+    """The same ``count`` dev crops every time, spread over the dev split.
+
+    Raises:
+        ValueError: there is none.
+    """
     dataset = open_shards(data, "dev", ["video"])
     examples = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
         sample = dataset.read(int(i))
         try:
             examples.append(Example(int(i), pair_name(sample), fixed_crop(sample, size)))
-        except ValueError:  # a drag longer than the crop
+        except ValueError:  # a drag longer than the crop, or a picture smaller
             continue
+    if not examples:
+        raise ValueError(f"no dev pair of {data} holds a crop of {size} px")
     return [stack(examples[i : i + micro]) for i in range(0, len(examples), micro)]
+
+
+def _check_size(dataset: Dataset, name: str, recipe: Recipe) -> None:
+    """Refuse a dataset whose pictures are too small for the crops that the run will come to."""
+    largest = max(recipe.size, recipe.large_size)
+    some = np.linspace(0, len(dataset) - 1, min(MEASURED, len(dataset))).round().astype(int)
+    short = max(min(dataset.read(int(i)).mask.shape) for i in some)
+    if short < largest:
+        raise ValueError(
+            f"the {name} measure {short} px on the short side, too few for crops of {largest} px; prepare "
+            f"them with frames.short_side above {largest} from videos that have as many, or lower size or "
+            "large_size"
+        )
 
 
 def _begin_worker(end: Connection, worker: int) -> None:

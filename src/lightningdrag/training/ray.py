@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from lightningdrag.training.log import Record
 from lightningdrag.training.loop import Trainer
-from lightningdrag.training.recipe import Recipe
+from lightningdrag.training.recipe import Recipe, absolute, with_absolute_places
 from lightningdrag.training.task import make_task
 
 
@@ -20,6 +20,10 @@ def train_on_ray(recipe: Recipe, data: str, out: Path, workers: int, resume: boo
     Ray sets the process group up, accelerate finds it, and the trainer is the same as everywhere. The
     run's folder and the data must be reachable from every worker under the same name.
     """
+    # Ray's workers stand in another directory.
+    recipe, data, out = with_absolute_places(recipe), absolute(data), out.resolve()
+    ray.init(ignore_reinit_error=True)
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= workers
 
     def work() -> None:
         trainer = Trainer(make_task(recipe), data, out, report)
@@ -32,6 +36,6 @@ def train_on_ray(recipe: Recipe, data: str, out: Path, workers: int, resume: boo
 
     TorchTrainer(
         work,
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available()),
-        run_config=RunConfig(name=out.name, storage_path=str((out / "ray").resolve())),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=RunConfig(name=out.name, storage_path=str(out / "ray")),
     ).fit()

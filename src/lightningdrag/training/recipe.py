@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import difflib
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 PAIRS = ("video", "pose", "synthetic", "identity")
 """Kinds of pairs that a mixture may have."""
+PLACES = ("init", "base", "vae", "ip_adapter")
+"""Fields that name a file, a folder or a hub id."""
+AT_LEAST_ONE = {
+    *("steps", "size", "batch", "warmup", "log_every", "keep"),
+    *("candidates", "rank", "ddim_steps", "preview_steps"),
+}
+ABOVE_ZERO = {"learning_rate", "clip", "explode"}
+SHARES = {"large_from", "point_dropout", "start_share"}
+"""Fields from 0 to 1. No number of a recipe is below 0."""
 
 
 class RecipeError(ValueError):
@@ -49,9 +58,9 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: int = 200
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient, above 0; .inf = as large as it is."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are what is validated and kept; 0 = no average."""
+    """Decay of the averaged weights, which are what is validated and kept, below 1; 0 = no average."""
     explode: float = 30.0
     """The run stops when the loss is this many times its running mean."""
 
@@ -89,9 +98,8 @@ class Recipe:
     """Crop sizes that the model takes are multiples of this."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "size", "batch", "warmup", "log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"recipe key {name!r} is {getattr(self, name)}; it must be at least 1")
+        for key in fields(self):
+            _check_range(key.name, getattr(self, key.name))
         for name in ("size", "large_size"):
             if getattr(self, name) % self.multiple:
                 raise RecipeError(
@@ -231,11 +239,40 @@ def make_recipe(given: dict[str, Any]) -> Recipe:
 
 def published(recipe: Recipe) -> dict[str, Any]:
     """The fields of a recipe; of files and folders only the name, since paths tell of a machine."""
-    places = {"init", "base", "vae", "ip_adapter"}
     return {
-        key: Path(value).name if key in places and Path(value).exists() else value
+        key: Path(value).name if key in PLACES and Path(value).exists() else value
         for key, value in asdict(recipe).items()
     }
+
+
+def absolute(place: str) -> str:
+    """A place that is there as an absolute path; a URL or a hub id as it is."""
+    return str(Path(place).resolve()) if place and Path(place).exists() else place
+
+
+def with_absolute_places(recipe: Recipe) -> Recipe:
+    """The same recipe for a process that stands in another directory."""
+    places = {f.name: absolute(getattr(recipe, f.name)) for f in fields(recipe) if f.name in PLACES}
+    return replace(recipe, **places)
+
+
+def _check_range(key: str, value: Any) -> None:
+    """Refuse a number, or numbers, out of a field's range."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (str, bool, dict)):
+            continue
+        if key in AT_LEAST_ONE:
+            fits, range_ = number >= 1, "at least 1"
+        elif key in ABOVE_ZERO:
+            fits, range_ = number > 0, "above 0"
+        elif key in SHARES:
+            fits, range_ = 0 <= number <= 1, "from 0 to 1"
+        elif key == "ema":
+            fits, range_ = 0 <= number < 1, "at least 0 and below 1"
+        else:
+            fits, range_ = number >= 0, "at least 0"
+        if not fits:
+            raise RecipeError(f"recipe key {key!r} is {value}; it must be {range_}")
 
 
 def _checked(key: str, value: Any, hint: Any) -> Any:
