@@ -141,6 +141,35 @@ def test_accumulated_gradients_learn_what_whole_batches_do(data: Path, tmp_path:
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-3)
 
 
+def test_a_run_goes_on_by_the_recipe_as_it_is_now(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=6, batch=4, schedule="constant", checkpoint_minutes=60)
+    small_trainer(recipe, data, tmp_path / "straight").run()
+    small_trainer(replace(recipe, steps=3), data, tmp_path / "changed").run()
+    changed = replace(recipe, micro_batch=2, ema=0.9, weight_decay=0.02)
+    trainer = small_trainer(changed, data, tmp_path / "changed")
+    trainer.resume()
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.02, 0.0]
+    assert trainer.average is not None
+    assert trainer.average.decay == 0.9
+    trainer.run()
+    np.testing.assert_allclose(losses(tmp_path / "changed"), losses(tmp_path / "straight"), rtol=2e-3)
+
+
+def test_a_run_logs_and_validates_its_last_step_once_and_is_left_alone_then(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=4, log_every=3, validate_every=2)
+    small_trainer(recipe, data, tmp_path).run()
+    records = read_log(tmp_path / "log.jsonl")
+    assert [record["step"] for record in records if "loss" in record] == [3, 4]
+    assert [record["step"] for record in records if "dev_model" in record] == [2, 4]
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    again = small_trainer(recipe, data, tmp_path)
+    again.resume()
+    again.run()
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+
 def test_a_run_starts_anew_in_a_folder_without_checkpoints_only(data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, steps=2)
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 9}\n')  # of a run that was killed early

@@ -105,24 +105,29 @@ class Trainer:
         self.step, self.seconds, self.usual_loss = state["step"], state["seconds"], state["usual_loss"]
 
     def resume(self) -> bool:
-        """Continue from the folder's last checkpoint; False if it has none."""
+        """Continue from the folder's last checkpoint, by the recipe as it is now; False if it has none."""
         found = list_checkpoints(self.out)
         if not found:
             return False
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.accelerator.load_state(str(found[-1]))
+        self.accelerator.step = 0  # of micro-batches: there may be more or fewer to a batch by now
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
         if self.average is not None:
+            self.average.decay = self.recipe.ema
             self.average.to(self.accelerator.device)
         return True
 
     def save(self) -> None:
-        """Write a checkpoint and the weights that users load, each beside and then renamed."""
-        save_checkpoint(self.accelerator, self.out, self.step, self.recipe.keep)
+        """Write the weights that users load, then a checkpoint, each beside and then renamed."""
         with self._averaged():
             weights = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
                 facts = {"step": self.step, "recipe": json.dumps(published(self.recipe))}
                 plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
                 self.task.save_weights(plain, self.out / self.task.weights_file, facts)
+        save_checkpoint(self.accelerator, self.out, self.step, self.recipe.keep)
 
     # The run
 
@@ -134,20 +139,24 @@ class Trainer:
     def run(self) -> None:
         """Train to the end of the schedule, or until SIGTERM or SIGINT; save either way.
 
+        A run that was continued at its end is left as it is.
+
         Raises:
+            ValueError: the dataset does not fit the recipe.
             Diverged: what is on disk stays as it was, beside ``diverged.json``, which names the samples.
         """
-        self.log.rewind(self.step)
-        self._write_facts()
-        dev = []
-        if self.recipe.validate_every:
-            size, count = self.recipe.size, self.recipe.validation_crops
-            dev = validation_batches(self.data, size, count, self.micro)
-        with self._stoppable():
-            self._train(dev)
-        self.save()
-        if dev:
-            self._validate(dev)
+        if self.progress() < 1:
+            self.log.rewind(self.step)
+            self._write_facts()
+            dev = []
+            if self.recipe.validate_every:
+                size, count = self.recipe.size, self.recipe.validation_crops
+                dev = validation_batches(self.data, size, count, self.micro)
+            with self._stoppable():
+                self._train(dev)
+                self.save()
+                if dev and self.progress() >= 1:
+                    self._validate(dev)
         self.accelerator.end_training()
 
     def _write_facts(self) -> None:
@@ -167,11 +176,12 @@ class Trainer:
             if not large and self._is_large():
                 stream, large = self._stream()
             terms = self._step(stream)
-            if self.step % recipe.log_every == 0:
+            last = self.progress() >= 1
+            if self.step % recipe.log_every == 0 or last or self.stopping:
                 rate = recipe.batch * (self.step - logged) / max(self.seconds - since, 1e-9)
                 self._record(rate=round(rate, 2), memory_gb=round(peak_memory(), 2), **terms)
                 logged, since = self.step, self.seconds
-            if recipe.validate_every and self.step % recipe.validate_every == 0:
+            if dev and self.step % recipe.validate_every == 0 and not last:  # that is done when it is saved
                 self._validate(dev)
                 self._clock = time.monotonic()  # looking is not training
             if self.seconds - saved > 60 * recipe.checkpoint_minutes:
