@@ -252,7 +252,8 @@ def absolute(place: str) -> str:
 
 def with_absolute_places(recipe: Recipe) -> Recipe:
     """The same recipe for a process that stands in another directory."""
-    places = {f.name: absolute(getattr(recipe, f.name)) for f in fields(recipe) if f.name in PLACES}
+    names = [f.name for f in fields(recipe) if f.name in PLACES]
+    places: dict[str, Any] = {name: absolute(getattr(recipe, name)) for name in names}
     return replace(recipe, **places)
 
 
