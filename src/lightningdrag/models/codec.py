@@ -44,5 +44,10 @@ def masked_source(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def latent_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask ``(1, 1, H, W)`` at latent size, by the nearest neighbour."""
-    return F.interpolate(mask, size=(height, width), mode="nearest")
+    """A mask ``(B, 1, H, W)`` of 0 and 1 at latent size, by the nearest neighbour.
+
+    One that falls between the neighbours, and would vanish, takes every latent pixel that it touches.
+    """
+    nearest = F.interpolate(mask, size=(height, width), mode="nearest")
+    vanished = nearest.amax((1, 2, 3), keepdim=True) == 0
+    return torch.where(vanished, F.adaptive_max_pool2d(mask, (height, width)), nearest)
