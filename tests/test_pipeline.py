@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
 from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
+from lightningdrag.models import codec
 from lightningdrag.models.protocol import DragInputs, EditCancelled, PaintedEdit
 from lightningdrag.models.sd15 import SD15Model
 from lightningdrag.pipeline import LightningDragPipeline
@@ -132,7 +134,9 @@ def test_references_and_text_are_projected_once_a_source(pipeline: LightningDrag
     transformer = pipeline.unet.mid_block.attentions[0].transformer_blocks[0]
     own: list[Tensor] = []
     text: list[Tensor] = []
+    before: list[int] = []
     hooks = [calls_of(transformer.attn1.to_k, own), calls_of(transformer.attn2.to_k, text)]
+    hooks.append(pipeline.unet.register_forward_pre_hook(lambda *_: before.append(len(own) + len(text))))
     inputs = {**edit_inputs(), **SETTINGS, "num_inference_steps": 2}
     del inputs["output_type"]
     features = pipeline.encode(inputs.pop("image"), sample_posterior=False)
@@ -142,6 +146,8 @@ def test_references_and_text_are_projected_once_a_source(pipeline: LightningDrag
         hook.remove()
     assert sorted(len(batch) for batch in own) == [1, 2, 2, 4, 4]
     assert [len(batch) for batch in text] == [1]
+    assert before[0] == 2  # outside the denoiser, whose calls are then all alike
+    assert features.references == []
 
 
 # Guidance
@@ -232,12 +238,27 @@ def test_one_folder_of_safetensors_holds_it_all(
     assert error < (1e-6 if dtype == torch.float32 else 0.05)
 
 
-def test_networks_left_on_disk_make_the_same_edit(pipeline: LightningDragPipeline):
+def test_networks_left_on_disk_make_the_same_edit_and_are_not_saved(
+    pipeline: LightningDragPipeline, tmp_path: Path
+):
     lean = load_pipeline(low_memory=True)
     for part in (lean.image_encoder, lean.appearance_encoder):
         assert {parameter.device.type for parameter in part.parameters()} == {"meta"}
     assert relative_error(edit(lean), edit(pipeline)) < 1e-5
     assert {parameter.device.type for parameter in lean.appearance_encoder.parameters()} == {"meta"}
+    with pytest.raises(ValueError, match="image_encoder, appearance_encoder were left on disk"):
+        lean.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_low_memory_on_a_gpu_brings_each_network_there_while_it_runs(monkeypatch: pytest.MonkeyPatch):
+    devices: list[str] = []
+    monkeypatch.setattr(
+        LightningDragPipeline, "enable_model_cpu_offload", lambda _, device: devices.append(device)
+    )
+    offloaded = load_pipeline(low_memory=True, device="cuda")
+    assert devices == ["cuda"]
+    assert offloaded.image_encoder.device.type == "cpu"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -319,6 +340,31 @@ def test_two_points_on_one_pixel_do_not_erase_each_other(pipeline: LightningDrag
 def test_bad_input_is_named(pipeline: LightningDragPipeline, changes: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         edit(pipeline, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "message"),
+    [
+        (DDIMScheduler, 1000, r"steps is 1000; DDIMScheduler takes 1\.\.999"),
+        (LCMScheduler, 51, r"steps is 51; LCMScheduler takes 1\.\.50"),
+        (EulerDiscreteScheduler, 3, "EulerDiscreteScheduler is not variance preserving"),
+    ],
+)
+def test_what_a_scheduler_cannot_do_is_named(
+    pipeline: LightningDragPipeline, monkeypatch: pytest.MonkeyPatch, kind: Any, steps: int, message: str
+):
+    monkeypatch.setattr(pipeline, "scheduler", kind.from_config(pipeline.scheduler.config))
+    with pytest.raises(ValueError, match=message):
+        edit(pipeline, num_inference_steps=steps)
+
+
+def test_a_mask_that_falls_between_the_latent_pixels_is_not_lost():
+    masks = torch.zeros(2, 1, HEIGHT, WIDTH)
+    masks[0, 0, 33:40, 33:40] = 1
+    masks[1, 0, 33:60, 33:60] = 1
+    thin, wide = codec.latent_mask(masks, HEIGHT // 8, WIDTH // 8)
+    assert thin.nonzero().tolist() == [[0, 4, 4]]
+    assert torch.equal(wide, masks[1, :, ::8, ::8])  # the nearest neighbours
 
 
 # Behind the editor's protocol

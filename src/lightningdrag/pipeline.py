@@ -24,7 +24,7 @@ from lightningdrag.guidance import check_noise_prior, guidance_weights, start_la
 from lightningdrag.inputs import ImageInput, Points, check_points, image_tensor, mask_tensor
 from lightningdrag.models import codec
 from lightningdrag.models.appearance import AppearanceEncoder, record_references
-from lightningdrag.models.attention import Conditioning, KeyValue, install_processors
+from lightningdrag.models.attention import Conditioning, KeyValue, install_processors, project_source
 from lightningdrag.models.image_prompt import ImagePrompt, clip_pixels
 from lightningdrag.models.point_embedding import point_maps, separate_points
 from lightningdrag.models.point_encoder import PointEncoder
@@ -40,11 +40,12 @@ class SourceFeatures:
     Attributes:
         image: ``(1, 3, H, W)`` float32 in [-1, 1].
         latents: ``(1, 4, H / 8, W / 8)`` float32, in the scaled space.
-        references: the appearance encoder's states, ``(1, tokens, channels)`` for each block.
+        references: the appearance encoder's states, ``(1, tokens, channels)`` for each block; dropped once
+            they are projected.
         text: ``(1, 77, C)``, the empty prompt.
         image_tokens: ``(1, 4, C)``, the image prompt.
         image_prompt: its keys and values for each cross-attention.
-        projected: keys and values of references and text in the denoiser, filled in by the first edit.
+        projected: keys and values of references and text in the denoiser, made by the first edit.
         masked: the last mask's, ``(1, 1, H, W)``, and the latents of the source masked by it.
     """
 
@@ -130,14 +131,39 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Load the released files: see :func:`lightningdrag.checkpoints.released.load_components`.
 
         With ``lcm_lora`` it is fused into the denoiser and the scheduler is LCM; otherwise DDIM. With
-        ``low_memory``, which is for CPUs, what looks at a source once is read from disk whenever it runs.
+        ``low_memory`` what looks at a source once is read from disk whenever it runs, if ``device`` is a
+        CPU; elsewhere each network is on ``device`` only while it runs.
         """
         from lightningdrag.checkpoints.released import fuse_lcm_lora, load_components
 
-        pipeline = cls(**load_components(base, vae, ip_adapter, lightning_drag, dtype, low_memory))
+        on_disk = low_memory and torch.device(device).type == "cpu"
+        pipeline = cls(**load_components(base, vae, ip_adapter, lightning_drag, dtype, on_disk))
         if lcm_lora is not None:
             fuse_lcm_lora(pipeline, lcm_lora)
-        return pipeline if low_memory else pipeline.to(device)
+        pipeline.place(device, low_memory)
+        return pipeline
+
+    def place(self, device: str | torch.device, low_memory: bool = False) -> None:
+        """Bring the networks to a device, or with ``low_memory`` only while they run.
+
+        On a CPU ``low_memory`` leaves them as they were loaded.
+        """
+        if not low_memory:
+            self.to(device)
+        elif torch.device(device).type != "cpu":
+            self.enable_model_cpu_offload(device=device)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Write the pipeline to a folder, as any diffusers pipeline.
+
+        Raises:
+            ValueError: networks were left on disk (``low_memory``); nothing is written.
+        """
+        networks = [(name, part) for name, part in self.components.items() if isinstance(part, nn.Module)]
+        on_disk = [name for name, part in networks if any(tensor.is_meta for tensor in part.parameters())]
+        if on_disk:
+            raise ValueError(f"{', '.join(on_disk)} were left on disk; to save, load without low_memory")
+        super().save_pretrained(*args, **kwargs)
 
     @property
     def _execution_device(self) -> torch.device:
@@ -269,6 +295,7 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         height, width = features.image.shape[-2:]
         check_noise_prior(noise_prior)
         guidance_weights(guidance_schedule, guidance_scale, num_inference_steps)
+        timesteps = self._timesteps(num_inference_steps, device)
         pairs = check_points(handles, targets, height, width)
         change = mask_tensor(mask, height, width).to(device)
         noise = self._start_noise(noise, num_images, generator, features.latents)
@@ -278,10 +305,7 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         starts, ends = (separate_points(points, height, width)[None] for points in pairs)
         maps = point_maps(starts, ends, height, width).to(device, self.point_encoder.dtype)
         conditioning = Conditioning(
-            features.references,
-            self.point_encoder(maps),
-            features.image_prompt,
-            projected=features.projected,
+            [], self.point_encoder(maps), features.image_prompt, projected=self._projected(features)
         )
         latents = start_latents(
             noise_prior,
@@ -294,8 +318,6 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         )
 
         self._interrupt = False
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        timesteps = self.scheduler.timesteps
         weights = guidance_weights(guidance_schedule, guidance_scale, len(timesteps))
         drawn = {"generator": generator} if _takes_generator(self.scheduler) else {}
         fixed = torch.cat((small_mask, masked), dim=1).expand(num_images, -1, -1, -1)
@@ -313,6 +335,30 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images, ``(B, 3, H, W)`` float32, about [-1, 1], not clamped."""
         return codec.decode(self.vae, latents)
+
+    def _timesteps(self, steps: int, device: torch.device) -> Tensor:
+        """The scheduler's timesteps.
+
+        Raises:
+            ValueError: more steps than the scheduler has, or it works on other noise than the denoiser's.
+        """
+        scheduler, name = self.scheduler, type(self.scheduler).__name__
+        distilled = "original_inference_steps" in inspect.signature(scheduler.set_timesteps).parameters
+        config = scheduler.config
+        most = config.original_inference_steps if distilled else config.num_train_timesteps - 1
+        if steps > most:
+            raise ValueError(f"steps is {steps}; {name} takes 1..{most}")
+        scheduler.set_timesteps(steps, device=device)
+        if float(scheduler.init_noise_sigma) != 1:
+            raise ValueError(f"{name} is not variance preserving; DDIM, LCM, TCD and DPM-Solver are")
+        return scheduler.timesteps
+
+    def _projected(self, features: SourceFeatures) -> dict[str, KeyValue]:
+        """Keys and values of references and text; nothing else needs the references."""
+        if not features.projected:
+            features.projected.update(project_source(self.unet, features.references, features.text))
+            features.references.clear()
+        return features.projected
 
     def _masked_latents(
         self, features: SourceFeatures, mask: Tensor, sample_posterior: bool, generator: Generators

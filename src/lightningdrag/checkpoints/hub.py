@@ -79,15 +79,13 @@ def _load_sd15(
     from lightningdrag.pipeline import LightningDragPipeline
 
     low_memory = "low-memory" in options
-    lean = low_memory and device.type == "cpu"
     if folder is not None:
-        pipeline = load_saved(folder, dtype, lean)
+        pipeline = load_saved(folder, dtype, low_memory and device.type == "cpu")
+        pipeline.place(device, low_memory)
     else:
-        pipeline = LightningDragPipeline.from_released(**released_folders(), dtype=dtype, low_memory=lean)
-    if low_memory and not lean:
-        pipeline.enable_model_cpu_offload(device=device)
-    elif not lean:
-        pipeline.to(device)
+        pipeline = LightningDragPipeline.from_released(
+            **released_folders(), dtype=dtype, device=device, low_memory=low_memory
+        )
     return sd15_model(pipeline, options)
 
 

@@ -11,12 +11,12 @@ Processors hold no weights and no state: what they attend to comes with each cal
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from lightningdrag.models.point_attention import multi_head_attention, point_following_attention
@@ -38,8 +38,8 @@ class Conditioning:
         image_prompt: for each block the image prompt's keys and values, ``(1, 4, C)``.
         with_points: ``(B, 1, 1)`` or a number: 1 for rows of the batch that see the points, 0 for the
             others. Set before each call of the denoiser.
-        projected: keys and values of reference and text by name, filled in at the first step. They depend
-            on the source alone, so edits of one source may share them.
+        projected: from :func:`project_source`; the references are then not looked at. Where it is empty,
+            as in training, every call projects them.
         deep_features: what ``models.deep_cache`` keeps between steps.
     """
 
@@ -50,11 +50,15 @@ class Conditioning:
     projected: dict[str, KeyValue] = field(default_factory=dict, repr=False)
     deep_features: dict[Any, Any] = field(default_factory=dict, repr=False)
 
-    def project_once(self, name: str, project: Callable[[], KeyValue]) -> KeyValue:
-        """The keys and values called ``name``, projected at the first call."""
-        if name not in self.projected:
-            self.projected[name] = project()
-        return self.projected[name]
+    def reference(self, block: int, attn: Attention) -> KeyValue:
+        """Keys and values of the reference in a self-attention."""
+        kept = self.projected.get(f"reference {block}")
+        return _project(attn, self.references[block]) if kept is None else kept
+
+    def text(self, block: int, attn: Attention, text: Tensor) -> KeyValue:
+        """Keys and values of the text in a cross-attention."""
+        kept = self.projected.get(f"text {block}")
+        return _project(attn, text) if kept is None else kept
 
 
 class PointFollowingProcessor:
@@ -72,10 +76,7 @@ class PointFollowingProcessor:
         *,
         conditioning: Conditioning,
     ) -> Tensor:
-        reference = conditioning.references[self.block]
-        reference_key, reference_value = conditioning.project_once(
-            f"reference {self.block}", lambda: (attn.to_k(reference), attn.to_v(reference))
-        )
+        reference_key, reference_value = conditioning.reference(self.block, attn)
         handle, target = conditioning.points[self.block]
         attended = point_following_attention(
             attn.to_q(hidden_states),
@@ -110,14 +111,15 @@ class ImagePromptProcessor:
     ) -> Tensor:
         if encoder_hidden_states is None:
             raise ValueError("cross-attention needs encoder_hidden_states, the text (1, tokens, C)")
-        text = encoder_hidden_states
         query = attn.to_q(hidden_states)
-        text_key, text_value = conditioning.project_once(
-            f"text {self.block}", lambda: (attn.to_k(text), attn.to_v(text))
-        )
+        text_key, text_value = conditioning.text(self.block, attn, encoder_hidden_states)
         attended = multi_head_attention(query, text_key, text_value, attn.heads)
         attended = attended + multi_head_attention(query, *conditioning.image_prompt[self.block], attn.heads)
         return _project_out(attn, attended)
+
+
+def _project(attn: Attention, states: Tensor) -> KeyValue:
+    return attn.to_k(states), attn.to_v(states)
 
 
 def _project_out(attn: Attention, attended: Tensor) -> Tensor:
@@ -138,6 +140,23 @@ def install_processors(unet: UNet2DConditionModel) -> None:
             for number, name in enumerate(unet.attn_processors)
         }
     )
+
+
+@apply_forward_hook  # an offloaded denoiser comes to its device, as when it is called
+def project_source(unet: UNet2DConditionModel, references: list[Tensor], text: Tensor) -> dict[str, KeyValue]:
+    """Keys and values of references and text in a denoiser with this method's processors, by name.
+
+    They depend on the source alone: its edits share them. Made outside the denoiser's own calls, so that
+    a compiled one runs one graph at every step.
+    """
+    projected = {}
+    for name, processor in unet.attn_processors.items():
+        attn = unet.get_submodule(name.removesuffix(".processor"))
+        if isinstance(processor, PointFollowingProcessor):
+            projected[f"reference {processor.block}"] = _project(attn, references[processor.block])
+        else:
+            projected[f"text {processor.block}"] = _project(attn, text)
+    return projected
 
 
 def attention_blocks(unet: UNet2DConditionModel) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ the inpainting denoiser, IP-Adapter, CLIP and the VAE stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lightningdrag.checkpoints.released import load_base
 from lightningdrag.checkpoints.saved import load_saved
 from lightningdrag.models import codec
 from lightningdrag.models.appearance import AppearanceEncoder, record_references
-from lightningdrag.models.attention import Conditioning, KeyValue, attention_blocks
+from lightningdrag.models.attention import Conditioning, attention_blocks
 from lightningdrag.models.image_prompt import clip_pixels
 from lightningdrag.models.point_embedding import point_maps
 from lightningdrag.models.point_encoder import PointEncoder
@@ -35,13 +35,6 @@ from lightningdrag.training.task import Task
 
 POINT_CHANNELS = 16
 """The released model's e."""
-
-
-class BatchConditioning(Conditioning):
-    """A row for each sample. Nothing is kept: gradient checkpointing must find every call alike."""
-
-    def project_once(self, name: str, project: Callable[[], KeyValue]) -> KeyValue:
-        return project()
 
 
 @dataclass
@@ -120,7 +113,7 @@ class SD15Task(Task):
             seen = pipeline.image_encoder(torch.cat(pixels).to(source.device, pipeline.image_encoder.dtype))
             _, image_prompt = pipeline.image_prompt(seen.image_embeds)
         maps = point_maps(drags.handles, drags.targets, height, width, drags.valid)
-        conditioning = BatchConditioning(
+        conditioning = Conditioning(
             record_references(pipeline.appearance_encoder, source, text),
             pipeline.point_encoder(maps),
             image_prompt,
