@@ -99,6 +99,30 @@ def test_sd15_that_is_not_here_names_what_is_missing_and_the_command_that_fetche
         hub.load_model("sd15", device="cpu")
 
 
+def test_whatever_the_hub_client_raises_is_a_failed_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ConnectTimeout(Exception):
+        """As the client's network library has them: no OSError."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectTimeout("no answer\nin 10 s")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(FetchError, match=r"cannot fetch someone/something: no answer$"):
+        catalogue.snapshot("someone/something")
+
+
+def test_of_a_model_on_the_hub_only_what_can_be_loaded_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[list[str]] = []
+
+    def download(repo: str, allow_patterns: list[str]) -> str:
+        wanted.append(allow_patterns)
+        return repo
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    catalogue.snapshot("someone/something")
+    assert wanted == [["*.json", "*.txt", "*.safetensors"]]
+
+
 def test_a_fetch_without_network_says_so() -> None:
     with pytest.raises(FetchError, match="cannot fetch Lykon/dreamshaper-8-inpainting"):
         catalogue.fetch("sd15")

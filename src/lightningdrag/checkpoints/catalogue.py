@@ -25,6 +25,8 @@ OPTIONS = {
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SHA256SUMS = "SHA256SUMS"
+MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
+"""What is fetched of a model that has no list of files: a saved pipeline's, or the built-in kind's."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -309,20 +311,29 @@ def _local_snapshot(repo: str) -> Path:
         return Path(constants.HF_HUB_CACHE) / "missing" / repo
 
 
-def snapshot(repo: str, files: tuple[str, ...] | None = None) -> Path:
-    """A repository's folder, downloaded as far as needed."""
+def snapshot(repo: str, files: tuple[str, ...] = MODEL_FILES) -> Path:
+    """A repository's folder, downloaded as far as needed.
+
+    Args:
+        repo: hub id.
+        files: paths or patterns; what the repository does not have is passed over.
+
+    Raises:
+        ModelError: no such repository.
+        FetchError: its terms are not accepted, or it cannot be reached or written here.
+    """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, allow_patterns=list(files) if files else None))
+        return Path(snapshot_download(repo, allow_patterns=list(files)))
     except GatedRepoError:
         raise FetchError(
             f"{repo} asks you to accept its terms on the hub first (then: hf auth login)"
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(f"{repo!r} is neither a folder nor a model on the hub") from None
-    except (LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the client's own, its network library's, the file system's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FetchError(f"cannot fetch {repo}: {reason}") from None
 
