@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import shutil
 import sys
 import zipfile
@@ -202,6 +203,39 @@ def test_a_damaged_file_is_named(tmp_path: Path, suffix: str, content: bytes):
         load_tensors(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_with_a_wrong_byte_is_read_or_refused(tmp_path: Path, zipped: bool):
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(2, 3)}, path, _use_new_zipfile_serialization=zipped)
+    whole, draw = path.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[draw.randrange(len(data))] = draw.randrange(256)
+        path.write_bytes(data)
+        try:
+            load_tensors(path)
+        except CheckpointError:
+            refused += 1
+    assert refused > 10
+
+
+@pytest.mark.parametrize("first", [torch.tensor(1.0), torch.zeros(1).expand(10**9, 2, 3, 3)])
+def test_a_point_embedding_of_an_impossible_width_is_refused_before_it_is_made(folder: Path, first: Tensor):
+    rewrite(folder / EMBEDDING, lambda state: state.update({"conv_in.weight": first}))
+    with pytest.raises(CheckpointError, match=r"point_embedding\.pt.* conv_in\.weight has the shape"):
+        load(folder)
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("content", ["{", '{"block_out_channels": 5}'])
+def test_a_damaged_config_is_named(folder: Path, content: str, low_memory: bool):
+    (folder / "base/unet/config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="base/unet"):
+        load(folder, low_memory)
+
+
 def test_other_kinds_of_files_are_refused(tmp_path: Path):
     (tmp_path / "weights.npz").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"expected \.safetensors, \.bin or \.pt"):
@@ -294,6 +328,32 @@ def test_offline_is_honoured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         released.resolve("stabilityai/sd-vae-ft-mse", "vae")
 
 
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ("diffusion_pytorch_model.safetensors", []),
+        (
+            "diffusion_pytorch_model.bin",
+            ["diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin"],
+        ),
+    ],
+)
+def test_weights_under_another_name_are_fetched_where_the_first_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, asked: list[str]
+):
+    calls: list[tuple[str, ...]] = []
+
+    def snapshot(repo: str, files: tuple[str, ...]) -> Path:
+        calls.append(files)
+        for name in {"config.json", there}.intersection(files):
+            (tmp_path / name).touch()
+        return tmp_path
+
+    monkeypatch.setattr(released, "snapshot", snapshot)
+    assert released.resolve("someone/autoencoder", "vae") == tmp_path
+    assert calls[1:] == [(name,) for name in asked]
+
+
 # LCM-LoRA
 
 
@@ -381,6 +441,33 @@ def test_a_saved_folder_with_a_tensor_missing_or_too_many_is_refused(saved: Path
     assert f"{path} does not fit the model" in str(error.value)
     assert lost.removeprefix("text_model.") in str(error.value)
     assert "stray.weight" in str(error.value)
+
+
+@pytest.fixture
+def spoiled(saved: Path, tmp_path: Path) -> Path:
+    """A copy of a saved folder that a test may spoil."""
+    return Path(shutil.copytree(saved, tmp_path / "spoiled"))
+
+
+def test_a_saved_folder_cannot_choose_what_code_loads_it(spoiled: Path):
+    index = spoiled / "model_index.json"
+    index.write_text(
+        json.dumps(
+            {**json.loads(index.read_text()), "tokenizer": ["evil", "Tokenizer"], "scheduler": ["evil", "S"]}
+        )
+    )
+    assert isinstance(load_saved(spoiled).scheduler, DDIMScheduler)
+    path = spoiled / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "EulerDiscreteScheduler"}))
+    with pytest.raises(CheckpointError, match="names the scheduler 'EulerDiscreteScheduler'; known: DDIM"):
+        load_saved(spoiled)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "scheduler"])
+def test_a_saved_folder_without_tokenizer_or_scheduler_is_refused(spoiled: Path, part: str):
+    shutil.rmtree(spoiled / part)
+    with pytest.raises(CheckpointError, match=f"missing file: .*{part}"):
+        load_saved(spoiled)
 
 
 @pytest.mark.parametrize("name", [UNET, CLIP])

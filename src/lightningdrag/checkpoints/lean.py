@@ -58,12 +58,17 @@ def _empty(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Path]:
     """The network without data, and the file that fits it to the last tensor."""
     from accelerate import init_empty_weights
 
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"missing file: {folder / 'config.json'}")
     path = weights_file(folder)
-    with init_empty_weights():
-        if issubclass(kind, PreTrainedModel):
-            network = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
-        else:
-            network = kind.from_config(kind.load_config(folder, local_files_only=True))
+    try:
+        with init_empty_weights():
+            if issubclass(kind, PreTrainedModel):
+                network = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+            else:
+                network = kind.from_config(kind.load_config(folder, local_files_only=True))
+    except Exception as error:  # damaged files fail in many ways
+        raise CheckpointError(f"{folder / 'config.json'} makes no {kind.__name__}: {error}") from error
     _check_fit(network, path)
     return nn.Module.to(network, dtype).eval(), path
 

@@ -9,20 +9,19 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LCMScheduler, UNet2DConditionModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection, PreTrainedModel
 
 from lightningdrag.checkpoints.catalogue import SD15_PARTS, check_name, snapshot
 from lightningdrag.checkpoints.lean import load_lean, load_on_disk
 from lightningdrag.checkpoints.tensors import (
+    WEIGHTS,
     CheckpointError,
     check_names,
     load_strict,
@@ -35,6 +34,8 @@ from lightningdrag.models.image_prompt import ImagePrompt
 from lightningdrag.models.point_encoder import PointEncoder
 
 RELEASED_BASE_CHANNELS = 16
+MAX_BASE_CHANNELS = 64
+"""Bound on the point embedding's width, which its file tells."""
 LOW_MEMORY = {"unet": load_lean, "image_encoder": load_on_disk, "appearance_encoder": load_on_disk}
 """How the large networks are loaded where memory is short: those that look at a source once stay on disk."""
 HUB_FILES = {part.role: part.files for part in SD15_PARTS}
@@ -94,7 +95,7 @@ def load_base(
     return {
         "vae": load_part(AutoencoderKL, resolve(vae, "vae"), dtype),
         "text_encoder": load_part(CLIPTextModel, base_folder / "text_encoder", dtype),
-        "tokenizer": _load_tokenizer(base_folder / "tokenizer"),
+        "tokenizer": load_tokenizer(base_folder / "tokenizer"),
         "image_encoder": image_encoder,
         "image_prompt": _cast(_load_image_prompt(prompt_folder, image_encoder, unet), dtype),
         "unet": unet,
@@ -140,10 +141,31 @@ def resolve(name: str | Path, part: str) -> Path:
     if not folder.is_dir():
         if isinstance(name, Path) or check_name(name) != "hub":
             raise CheckpointError(f"{part}: {name} is no folder")
-        folder = snapshot(name, HUB_FILES[part])
+        folder = _fetched(name, HUB_FILES[part])
     if part == "ip_adapter" and (folder / "models" / "image_encoder").is_dir():
         return folder / "models"  # the layout of the whole IP-Adapter repository
     return folder
+
+
+def _fetched(repo: str, files: tuple[str, ...]) -> Path:
+    """The folder of a hub repository, with each file under the first of its names that is there."""
+    folder = snapshot(repo, files)
+    for file in files:
+        present = file
+        for other in _other_names(PurePosixPath(file)):
+            if (folder / present).is_file():
+                break
+            snapshot(repo, (str(other),))
+            present = str(other)
+    return folder
+
+
+def _other_names(file: PurePosixPath) -> list[PurePosixPath]:
+    """What else a file of weights may be called, in the order of :func:`weights_file`."""
+    if file.stem not in WEIGHTS:
+        return []
+    pickled = "pytorch_model" if file.stem == "model" else file.stem  # as transformers calls it
+    return [file.with_name(f"{file.stem}.fp16.safetensors"), file.with_name(f"{pickled}.bin")]
 
 
 def loader(name: str, low_memory: bool) -> Callable[[Any, Path, torch.dtype], Any]:
@@ -167,7 +189,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             variant="fp16" if ".fp16." in path.name else None,
             **{dtype_name: dtype},
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged files fail in many ways
         raise CheckpointError(f"{path} could not be loaded: {error}") from error
     check_names(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model.eval()
@@ -178,20 +200,27 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return nn.Module.to(model, dtype).eval()
 
 
-def _load_tokenizer(folder: Path) -> CLIPTokenizer:
+def load_tokenizer(folder: Path) -> CLIPTokenizer:
+    """CLIP's tokenizer: ``vocab.json`` and ``merges.txt``, or the newer ``tokenizer.json``."""
     for name in ("vocab.json", "merges.txt"):
-        if not (folder / name).is_file():
+        if not ((folder / name).is_file() or (folder / "tokenizer.json").is_file()):
             raise CheckpointError(f"missing file: {folder / name}")
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # damaged files fail in many ways
+        raise CheckpointError(f"{folder} holds no tokenizer: {error}") from error
 
 
 def _load_scheduler(folder: Path) -> DDIMScheduler:
     """DDIM with the base's noise schedule; what an SD base may leave out is not the library's default."""
     if not (folder / "scheduler_config.json").is_file():
         raise CheckpointError(f"missing file: {folder / 'scheduler_config.json'}")
-    config = dict(DDIMScheduler.load_config(folder))
-    stated = {"set_alpha_to_one": False, "steps_offset": 1, **config, "clip_sample": False}
-    return DDIMScheduler.from_config(stated)
+    try:
+        config = dict(DDIMScheduler.load_config(folder))
+        stated = {"set_alpha_to_one": False, "steps_offset": 1, **config, "clip_sample": False}
+        return DDIMScheduler.from_config(stated)
+    except Exception as error:  # damaged files fail in many ways
+        raise CheckpointError(f"{folder / 'scheduler_config.json'} makes no scheduler: {error}") from error
 
 
 def _load_image_prompt(
@@ -222,10 +251,9 @@ def _load_point_encoder(folder: Path, unet: UNet2DConditionModel) -> PointEncode
     embedding_path = folder / "point_embedding" / "point_embedding.pt"
     projections_path = folder / "lightning-drag-sd15-attn.bin"
     embedding, projections = load_tensors(embedding_path), load_tensors(projections_path)
-    first = embedding.get("conv_in.weight")
     blocks = attention_blocks(unet)
     encoder = PointEncoder(
-        RELEASED_BASE_CHANNELS if first is None else len(first) // 2,
+        _base_channels(embedding.get("conv_in.weight"), embedding_path),
         [level for level, _ in blocks],
         [width for _, width in blocks],
     )
@@ -237,3 +265,16 @@ def _load_point_encoder(folder: Path, unet: UNet2DConditionModel) -> PointEncode
     load_strict(encoder.embedding, embedding, str(embedding_path))
     load_strict(encoder.projections, projections, str(projections_path), file_name)
     return encoder
+
+
+def _base_channels(first: torch.Tensor | None, path: Path) -> int:
+    """e, as the first convolution's ``(2e, 2, 3, 3)`` tells; the released model's, where it is missing."""
+    if first is None:
+        return RELEASED_BASE_CHANNELS
+    shape = tuple(first.shape)
+    if shape[1:] != (2, 3, 3) or shape[0] not in range(2, 2 * MAX_BASE_CHANNELS + 1, 2):
+        raise CheckpointError(
+            f"{path} does not fit the model. conv_in.weight has the shape {shape}, "
+            f"expected (2e, 2, 3, 3) with e = 1..{MAX_BASE_CHANNELS}"
+        )
+    return shape[0] // 2

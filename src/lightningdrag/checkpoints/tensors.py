@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -63,19 +62,24 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _unpickle(path: Path) -> Any:
-    size = path.stat().st_size
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = max(size, sum(entry.file_size for entry in archive.infolist()))
-    if size > MAX_PICKLE_BYTES:
-        raise CheckpointError(f"{path} unpacks to {size} bytes; the limit is {MAX_PICKLE_BYTES}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        size = _unpacked_size(path)
+        if size <= MAX_PICKLE_BYTES:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files fail in many ways
         # torch's message begins with the advice to load it without weights_only: the last thing to do.
         lines = (line.strip() for line in str(error).splitlines() if "weights_only" not in line)
         reason = next(filter(None, lines), type(error).__name__)
         raise CheckpointError(f"{path} is no plain state dict and was not loaded: {reason}") from error
+    raise CheckpointError(f"{path} unpacks to {size} bytes; the limit is {MAX_PICKLE_BYTES}")
+
+
+def _unpacked_size(path: Path) -> int:
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    return size
 
 
 def _flatten(value: Any, path: Path, prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Tensor]]:
