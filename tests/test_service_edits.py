@@ -18,6 +18,7 @@ from PIL import Image
 
 from lightningdrag import DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
+from lightningdrag.service import workbench
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.task import Outcome, Task
@@ -191,6 +192,15 @@ def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:
     (alone,) = bench.run(batch[:1], [lambda step, steps: True])
     assert np.array_equal(answers[2].candidates[0].pixels, alone.candidates[0].pixels)
     assert answer(bench, batch[::2], lambda index, step, steps: index == 0) == ("cancelled", [])
+
+
+def test_encoded_windows_count_in_what_a_worker_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbench, "CACHE_BYTES", 10 * 120 * 160 * 3)  # the pixels of ten such photos
+    request = EditRequest.from_json(request_text(seed=1))
+    bench = Workbench(["builtin"], "cpu")
+    for key in ("first", "second"):
+        bench.run([Task(key, photo_bytes(), 10**6, (), "builtin", request)], [lambda step, steps: True])
+    assert list(bench._sessions) == [("second", "builtin")]
 
 
 def test_a_killed_worker_fails_its_job_and_the_next_one_works(

@@ -7,8 +7,8 @@ at the model's resolution, (x, y), integer values at pixel centres.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -62,6 +62,27 @@ class Encoded:
 
     window: Tensor
     features: Any = field(default=None, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the window and of all tensors in the features; these may grow with the first edit."""
+        tensors = {id(tensor): tensor for tensor in _tensors((self.window, self.features))}
+        return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in dataclasses, dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if is_dataclass(value):
+        value = [getattr(value, each.name) for each in fields(value)]
+    elif isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        yield from _tensors(part)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from lightningdrag.models.protocol import BatchModel, Callback
 from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
 from lightningdrag.service.task import Outcome, Patch, Task
 
-CACHE_BYTES = 512 * 2**20
-"""Pixels of the photos that stay open."""
+CACHE_BYTES = 2**30
+"""Of the photos that stay open, with the windows of them that a model keeps encoded."""
 CACHE_PHOTOS = 64
-"""How many stay open at most: of each, the models keep some windows encoded."""
+"""How many stay open at most."""
 
 
 class Workbench:
@@ -90,7 +90,7 @@ class Workbench:
         return self._sessions[key]
 
     def _is_over_full(self) -> bool:
-        kept = sum(session.photo.pixels.nbytes for session in self._sessions.values())
+        kept = sum(session.nbytes for session in self._sessions.values())
         return kept > CACHE_BYTES or len(self._sessions) > CACHE_PHOTOS
 
     def _animate(self, task: Task, callback: Callback) -> Outcome:
