@@ -51,8 +51,8 @@ def no_warp_evidence(module: nn.Module, inputs: Inputs) -> Inputs:
 def no_references(module: nn.Module, inputs: Inputs) -> Inputs:
     """The attentions see no appearance encoder, and so no handles."""
     state, t, batch, evidence, appearance = inputs
-    first, second = (torch.zeros_like(reference) for reference in appearance.references)
-    return state, t, batch, evidence, replace(appearance, references=(first, second))
+    nothing = torch.zeros_like(appearance.reference)
+    return state, t, batch, evidence, replace(appearance, reference=nothing)
 
 
 def no_points(module: nn.Module, inputs: Any, levels: list[tuple[Tensor, Tensor]]) -> Any:

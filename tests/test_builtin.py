@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightningdrag.checkpoints.builtin import WEIGHTS, load_builtin, load_weights, save_builtin
+from lightningdrag.checkpoints.builtin import (
+    WEIGHTS,
+    grow_weights,
+    load_builtin,
+    load_weights,
+    save_builtin,
+)
 from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
@@ -236,13 +242,30 @@ def test_weights_survive_the_file_in_half_precision(tmp_path: Path) -> None:
     again = load_builtin(tmp_path / "m.safetensors").network.state_dict()
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(again[name], tensor.half().float())
-    assert (tmp_path / "m.safetensors").stat().st_size < 18 * 2**20
+    assert (tmp_path / "m.safetensors").stat().st_size < 20 * 10**6
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     save_builtin(BuiltinNetwork(SMALL), tmp_path / "small.safetensors", {})
     with pytest.raises(CheckpointError, match=r"wrong shape.*appearance"):
         load_builtin(tmp_path / "small.safetensors")
+
+
+def test_a_deeper_design_grows_from_a_shallower_ones_weights_and_begins_as_it(tmp_path, window) -> None:
+    torch.manual_seed(0)
+    shallow = BuiltinNetwork(dataclasses.replace(SMALL, deeper=0))
+    save_builtin(shallow, tmp_path / "shallow.safetensors", {})
+    load_weights(shallow, tmp_path / "shallow.safetensors")  # in half precision, as the other
+    deep = BuiltinNetwork(SMALL)
+    with pytest.warns(UserWarning, match=r"another design: \d+ tensors begin anew, 0 are left out"):
+        grow_weights(deep, tmp_path / "shallow.safetensors")
+    assert not differ(generate(BuiltinModel(deep), window), generate(BuiltinModel(shallow), window))
+
+
+def test_what_fits_in_name_alone_is_not_grown(tmp_path: Path) -> None:
+    save_builtin(BuiltinNetwork(SMALL), tmp_path / "small.safetensors", {})
+    with pytest.raises(CheckpointError, match="wrong shape"):
+        grow_weights(BuiltinNetwork(), tmp_path / "small.safetensors")
 
 
 def test_the_shipped_weights_load_and_follow_a_drag(window) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +43,26 @@ def load_builtin(
 def load_weights(network: BuiltinNetwork, path: Path) -> None:
     """Fill a network from a file; every tensor must be there and fit."""
     load_strict(network, load_tensors(path), str(path))
+
+
+def grow_weights(network: BuiltinNetwork, path: Path) -> None:
+    """Fill what a file has of a network, so that a new design starts from an older one's weights.
+
+    Layers that the file lacks stay as they are, which for a new one is the identity, and what the
+    network lacks is left out; a warning names the number of both.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or a tensor of the wrong shape.
+    """
+    tensors, own = load_tensors(path), network.state_dict()
+    missing, unexpected = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    if missing or unexpected:
+        warnings.warn(
+            f"{path} is of another design: {len(missing)} tensors begin anew, {len(unexpected)} are left out",
+            stacklevel=2,
+        )
+    kept = {name: tensor for name, tensor in tensors.items() if name in own}
+    load_strict(network, own | kept, str(path))
 
 
 def save_builtin(network: BuiltinNetwork, path: Path, facts: Mapping[str, object]) -> None:

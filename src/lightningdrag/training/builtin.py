@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightningdrag.checkpoints.builtin import load_weights, save_builtin
+from lightningdrag.checkpoints.builtin import grow_weights, save_builtin
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.model import PRIOR_SIGMA, BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import NOISE_CHANNELS, Appearance, BuiltinNetwork
@@ -46,7 +46,7 @@ class BuiltinTask(Task):
             torch.manual_seed(recipe.seed)
             network = BuiltinNetwork()
             if recipe.init:
-                load_weights(network, Path(recipe.init))
+                grow_weights(network, Path(recipe.init))
         self.network = network
         self.network.appearance.requires_grad_(recipe.learns != "renderer")
         self.network.motion.requires_grad_(recipe.learns != "renderer")
@@ -63,7 +63,7 @@ class BuiltinTask(Task):
         appearance = self.network.appearance(source)
         state, t = self._states(draws, shown, evidence, appearance, batch.labels)
         motion = self.network.motion(state, t, shown, evidence, appearance)
-        terms = [motion_terms(motion, mask, evidence, batch.labels)]
+        terms = [motion_terms(motion, source, mask, evidence, batch.labels)]
         if recipe.learns != "motion":
             fill = draws.normal(NOISE_CHANNELS, *evidence.mask.shape[-2:])
             rendering = self.network.renderer(motion.detach(), shown, evidence, appearance, fill)

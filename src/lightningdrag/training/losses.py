@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.models.builtin.evidence import Evidence
-from lightningdrag.models.builtin.network import Motion, Rendering
+from lightningdrag.models.builtin.network import Motion, Rendering, upsample
 from lightningdrag.training.recipe import BuiltinRecipe
 from lightningdrag.warp import sample
 
@@ -150,13 +150,16 @@ def with_true_visibility(rendering: Rendering, labels: Labels) -> Rendering:
     return replace(rendering, visibility=torch.where(known != 0, known, rendering.visibility.detach()))
 
 
-def motion_terms(motion: Motion, mask: Tensor, evidence: Evidence, labels: Labels) -> dict[str, Tensor]:
-    """What the motion generator answers for; ``mask`` is ``(B, 1, H, W)``."""
+def motion_terms(
+    motion: Motion, source: Tensor, mask: Tensor, evidence: Evidence, labels: Labels
+) -> dict[str, Tensor]:
+    """What the motion generator answers for; ``source`` and ``mask`` are ``(B, C, H, W)``."""
     half_mask = F.avg_pool2d(mask, LABEL_STRIDE)
     estimate = motion.displacement * evidence.length
     return {
         "displacement": displacement_errors(estimate, labels, half_mask, evidence.length).mean(),
         "visibility": visibility_loss(motion.visibility, labels, half_mask),
+        "photometric": photometric_loss(upsample(estimate, 8) * mask, source, labels, mask),
     }
 
 

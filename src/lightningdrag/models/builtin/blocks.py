@@ -107,6 +107,26 @@ class Transformer(nn.Module):
         return self.points(tokens(handle)), self.points(tokens(target))
 
 
+class Layer(nn.Module):
+    """A residual block, then a transformer; the identity until it has learned something."""
+
+    def __init__(
+        self, channels: int, embedding: int | None = None, point_channels: int | None = None
+    ) -> None:
+        super().__init__()
+        self.block = ResidualBlock(channels, channels, embedding)
+        self.attention = Transformer(channels, point_channels)
+
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor | None = None,
+        reference: Tensor | None = None,
+        points: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        return self.attention(self.block(x, embedding), reference, points)
+
+
 def zeroed(module: M) -> M:
     """Start a layer at zero, so that its block begins as the identity."""
     for parameter in module.parameters():

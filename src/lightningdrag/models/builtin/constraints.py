@@ -11,11 +11,11 @@ from lightningdrag.warp import pixel_grid, scattered_displacement
 
 STRIDE = 4
 """Corrections are computed at 1/4 of the window at the finest; they are smooth."""
-HOLD = 1 / 8
+HOLD = 1 / 14
 """How far the correction of a motion reaches around a target: a Gaussian's sigma, in sides of the window."""
 FINE_HOLD = 1 / 32
 """The same for the rendered displacement, where little is left to correct."""
-CALM = 0.15
+CALM = 0.17
 """How far around a target candidates agree, likewise."""
 
 

@@ -64,7 +64,7 @@ class BuiltinModel:
     default_steps = 1
     default_guidance = 1.0
     default_temperature = 0.0
-    candidate_temperature = 4.0
+    candidate_temperature = 6.0
     """Of all candidates but the first; noise fades around targets, and so it may be strong elsewhere."""
 
     def __init__(self, network: BuiltinNetwork, dtype: torch.dtype = torch.float32) -> None:
