@@ -10,15 +10,15 @@ import pytest
 
 from lightningdrag.allocator import kept_memory
 
-SIZE = 2**26
+LARGE, MIDDLING = 2**26, 3 * 2**20
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told what to keep")
 
 
-def page_faults() -> int:
-    """Pages that a second large array has to get from the system."""
-    np.ones(SIZE, np.uint8)
+def page_faults(size: int = LARGE) -> int:
+    """Pages that a second array has to get from the system."""
+    np.ones(size, np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(SIZE, np.uint8)
+    np.ones(size, np.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
@@ -39,3 +39,9 @@ def test_the_outermost_use_ends_it():
     with pytest.raises(ValueError, match="inside"), kept_memory():
         raise ValueError("inside")
     assert page_faults() > outside / 2
+
+
+def test_afterwards_arrays_of_a_few_megabytes_are_made_of_freed_pages_as_in_any_program():
+    with kept_memory():
+        pass
+    assert page_faults(MIDDLING) < MIDDLING / resource.getpagesize() / 10

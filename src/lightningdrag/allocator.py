@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # M_TRIM_THRESHOLD, ... of glibc's malloc.h
 _KEEP = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
-_DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
+_AFTER = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}
+"""What glibc's thresholds grow to by themselves; once one is set they stay, and its first values are slow."""
 
 _lock = threading.Lock()
 _inside = 0
@@ -40,7 +41,7 @@ def kept_memory() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _set(libc, _DEFAULTS)
+                _set(libc, _AFTER)
                 libc.malloc_trim(0)
 
 
