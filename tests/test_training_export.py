@@ -78,6 +78,10 @@ def test_an_sd15_model_is_trained_exported_distilled_exported_and_edits(data: Pa
     assert index["scheduler"] == ["diffusers", "LCMScheduler"]
     editor = DragEditor.from_pretrained(str(tmp_path / "student"))
     assert isinstance(editor.model.pipeline.scheduler, LCMScheduler)
+    # The teacher's guidance is in the student, which has learned no edit without points.
+    assert (editor.model.default_steps, editor.model.default_guidance) == (4, 1.0)
+    taught = DragEditor.from_pretrained(str(tmp_path / "teacher")).model
+    assert (taught.default_steps, taught.default_guidance) == (25, 4.0)
     result = editor.edit(Image.new("RGB", (64, 64), "white"), [((20, 20), (40, 30))], steps=1, seed=0)
     assert result.image.size == (64, 64)
 

@@ -15,6 +15,9 @@ from lightningdrag.models.protocol import DragInputs, EditCancelled, Encoded, Pa
 if TYPE_CHECKING:
     from lightningdrag.pipeline import LightningDragPipeline
 
+STEPS_KEY, GUIDANCE_KEY = "_default_steps", "_default_guidance"
+"""In a scheduler's configuration; diffusers keeps a key with an underscore and does not ask what it means."""
+
 
 class SD15Model:
     """A :class:`lightningdrag.models.protocol.DragModel` that paints its edits.
@@ -39,13 +42,13 @@ class SD15Model:
 
     @property
     def default_steps(self) -> int:
-        """8 for LCM, 25 for DDIM."""
-        return 8 if self._is_lcm else 25
+        """What the pipeline was saved with (:func:`set_defaults`), else 8 for LCM, 25 for DDIM."""
+        return int(self.pipeline.scheduler.config.get(STEPS_KEY, 8 if self._is_lcm else 25))
 
     @property
     def default_guidance(self) -> float:
-        """3.0 for LCM, 4.0 for DDIM."""
-        return 3.0 if self._is_lcm else 4.0
+        """What the pipeline was saved with (:func:`set_defaults`), else 3.0 for LCM, 4.0 for DDIM."""
+        return float(self.pipeline.scheduler.config.get(GUIDANCE_KEY, 3.0 if self._is_lcm else 4.0))
 
     @property
     def _is_lcm(self) -> bool:
@@ -88,3 +91,8 @@ class SD15Model:
         image = codec.decode(self.decoder, latents).clamp(-1, 1)
         self.pipeline.maybe_free_model_hooks()
         return PaintedEdit(image.to(encoded.window))
+
+
+def set_defaults(pipeline: LightningDragPipeline, steps: int, guidance: float) -> None:
+    """Say how a pipeline edits when it is not told, here and wherever it is loaded once it is saved."""
+    pipeline.scheduler.register_to_config(**{STEPS_KEY: steps, GUIDANCE_KEY: guidance})

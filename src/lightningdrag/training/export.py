@@ -11,6 +11,7 @@ import torch
 
 from lightningdrag.checkpoints.released import fuse_lcm_lora
 from lightningdrag.checkpoints.tensors import load_strict, load_tensors
+from lightningdrag.models.sd15 import set_defaults
 from lightningdrag.pipeline import LightningDragPipeline
 from lightningdrag.training.builtin import BuiltinTask
 from lightningdrag.training.card import loss_curve, model_card
@@ -30,8 +31,9 @@ def export(run: Path, out: Path, *, data: str | None = None, licence: str = "not
     Args:
         run: what ``lightningdrag train`` or ``distill`` wrote.
         out: a folder that is not there yet. For the built-in model it holds ``builtin.safetensors``, for
-            SD 1.5 a pipeline as ``save_pretrained`` writes it (a distilled one with the LoRA fused and the
-            LCM scheduler), for both ``README.md`` and ``loss.svg``.
+            SD 1.5 a pipeline as ``save_pretrained`` writes it (a distilled one with the LoRA fused, the LCM
+            scheduler, and its few steps without guidance as defaults), for both ``README.md`` and
+            ``loss.svg``.
         data: where the dataset lies now; None is where it lay in training.
         licence: of the weights, for the card.
 
@@ -65,6 +67,7 @@ def _trained_pipeline(run: Path, recipe: SD15Recipe) -> LightningDragPipeline:
     pipeline = start_pipeline(recipe)
     if isinstance(recipe, LCMRecipe):
         fuse_lcm_lora(pipeline, run)
+        set_defaults(pipeline, recipe.preview_steps, guidance=1.0)  # the teacher's guidance is in the student
     else:
         path = run / SD15Task.weights_file
         tensors = load_tensors(path)
