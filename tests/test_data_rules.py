@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from data_scenes import HEIGHT, WIDTH, square_film, texture
-from lightningdrag.data.clips import shot_pairs
+from lightningdrag.data.clips import DrawnPair, shot_pairs
 from lightningdrag.data.pairs import Rejected, build_pair
 from lightningdrag.data.recipe import DEFAULT, RecipeError, load_recipe
+from lightningdrag.data.samples import even_strata
 from lightningdrag.data.shots import split_shots
 from lightningdrag.data.tracks import cell_centres
 
@@ -84,6 +85,26 @@ def test_the_same_pair_is_not_taken_twice() -> None:
     assert dropped["near-duplicate"] > 0
     ends = {tuple(film[k].tobytes() for k in drawn.frames) for drawn in pairs}
     assert len(ends) == len(pairs)
+
+
+class TestEvenStrata:
+    @staticmethod
+    def chosen(count: int, *motions: float) -> list[float]:
+        pairs = [DrawnPair(None, (0, 1), "static", *[np.zeros(0)] * 3, motion) for motion in motions]  # type: ignore[arg-type]
+        return [drawn.motion for drawn in even_strata(pairs, count)]
+
+    def test_small_medium_and_large_motions_take_turns(self) -> None:
+        motions = (0.01, 0.02, 0.03, 0.05, 0.06, 0.07, 0.2, 0.3, 0.4)
+        assert self.chosen(4, *motions) == [0.01, 0.05, 0.2, 0.02]
+        assert self.chosen(6, *motions) == [0.01, 0.05, 0.2, 0.02, 0.06, 0.3]
+
+    def test_a_clip_of_one_kind_of_motion_still_gives_as_many_as_are_wanted(self) -> None:
+        assert len(self.chosen(12, *[0.01] * 20)) == 12
+        assert self.chosen(4, 0.2, 0.01, 0.02, 0.03) == [0.01, 0.2, 0.02, 0.03]
+        assert self.chosen(4, 0.01) == [0.01]
+
+    def test_the_strata_are_those_that_are_measured_by(self) -> None:
+        assert self.chosen(2, 0.04, 0.03, 0.05) == [0.04, 0.05]
 
 
 class TestRecipe:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,13 @@ from lightningdrag.data.tracks import STRIDE, VISIBLE, cell_centres
 
 MIN_DRAG = 2.0  # px; shorter motions are no drag
 CANDIDATES = 512
+STRATA = {"small": 0.04, "medium": 0.10, "large": float("inf")}
+"""Longest mean drag of each stratum, over the short side."""
+
+
+def bin_of(value: float, bins: Mapping[str, float]) -> str:
+    """The first bin whose bound a value does not pass; "" if it is NaN."""
+    return next((name for name, bound in bins.items() if value <= bound), "")
 
 
 def draw_drags(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 
 from lightningdrag.data import storage
 from lightningdrag.data.clips import DrawnPair, draw_request, shot_pairs
+from lightningdrag.data.drawing import STRATA, bin_of
 from lightningdrag.data.outcome import Skipped
 from lightningdrag.data.pairs import Rejected
 from lightningdrag.data.poses import photograph_pair
@@ -23,8 +25,6 @@ from lightningdrag.data.synthetic import synthetic_pair
 from lightningdrag.data.tasks import Task
 from lightningdrag.data.trackers import load_trackers
 from lightningdrag.data.video import UnreadableVideo, Video, first_frame, scaled_photo, without_bars
-
-STRATA = (0.04, 0.10)  # mean drag length over the short side: small, medium, large
 
 
 @dataclass
@@ -59,12 +59,10 @@ def run_task(task: Task, recipe: DataRecipe) -> Outcome:
 
 
 def even_strata(pairs: list[DrawnPair], count: int) -> list[DrawnPair]:
-    """``count`` pairs, in turn from small, medium and large motions as long as there are any."""
-    strata: list[list[DrawnPair]] = [[], [], []]
-    for drawn in pairs:
-        strata[int(np.searchsorted(STRATA, drawn.motion, side="right"))].append(drawn)
-    share = -(-count // len(strata))
-    return [drawn for stratum in strata for drawn in stratum[:share]][:count]
+    """``count`` pairs, if there are as many, in turn from small, medium and large motions that are left."""
+    strata = ([drawn for drawn in pairs if bin_of(drawn.motion, STRATA) == name] for name in STRATA)
+    turns = itertools.zip_longest(*strata)
+    return [drawn for turn in turns for drawn in turn if drawn is not None][:count]
 
 
 def _video_samples(

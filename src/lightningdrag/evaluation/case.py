@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-STRATA = {"small": 0.04, "medium": 0.10, "large": float("inf")}
-"""Longest mean drag of each stratum, over the short side."""
+from lightningdrag.data.drawing import STRATA, bin_of
+
 POINT_BINS = {"1 point": 1, "2-3 points": 3, "4-7 points": 7, "8 points or more": float("inf")}
 OCCLUSION_BINS = {"under 2 % uncovered": 0.02, "2-8 % uncovered": 0.08, "over 8 % uncovered": 1.0}
 MASK_BINS = {"mask under 10 %": 0.10, "mask 10-30 %": 0.30, "mask over 30 %": 1.0}
@@ -96,24 +95,19 @@ class CaseScores:
 
     @property
     def stratum(self) -> str:
-        return _bin(self.motion, STRATA)
+        return bin_of(self.motion, STRATA)
 
     @property
     def point_bin(self) -> str:
-        return _bin(self.num_points, POINT_BINS)
+        return bin_of(self.num_points, POINT_BINS)
 
     @property
     def occlusion_bin(self) -> str:
-        return _bin(self.occlusion, OCCLUSION_BINS)
+        return bin_of(self.occlusion, OCCLUSION_BINS)
 
     @property
     def mask_bin(self) -> str:
-        return _bin(self.mask_share, MASK_BINS)
-
-
-def _bin(value: float, bins: Mapping[str, float]) -> str:
-    """The bin of a value; "" if it is NaN."""
-    return next((name for name, longest in bins.items() if value <= longest), "")
+        return bin_of(self.mask_share, MASK_BINS)
 
 
 @dataclass(frozen=True)
