@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -38,6 +39,8 @@ def photo_file(kind: str) -> bytes:
 
 
 FILES = [photo_file(kind) for kind in KINDS]
+if find_spec("pillow_heif"):
+    FILES.append(encode_photo(open_photo(FILES[0]), "HEIF")[0])
 FILES += [
     cv2.imencode(ending, np.full((32, 40, 3), 40_000, np.uint16))[1].tobytes() for ending in (".png", ".tif")
 ]

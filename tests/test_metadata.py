@@ -118,6 +118,18 @@ def test_a_photoshop_block_of_a_tiff_does_not_keep_it_from_becoming_a_jpeg() -> 
     assert Image.open(io.BytesIO(written)).getexif()[BASE.Artist] == "Somebody"
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_resolution_of_sixteen_bits_is_kept(kind: str) -> None:
+    photo = replace(open_photo(PIXELS.astype(np.uint16) * 257), dpi=(300.0, 72.5))
+    again = open_photo(encode_photo(photo, kind)[0])
+    assert np.array_equal(again.pixels, photo.pixels)
+    assert again.dpi == pytest.approx((300, 72.5), abs=0.01)
+
+
+def test_a_tiff_that_names_no_resolution_has_none() -> None:
+    assert open_photo(file_of(Image.fromarray(PIXELS), "TIFF")).dpi is None
+
+
 def test_bmp_says_what_it_cannot_hold() -> None:
     assert encode_photo(open_photo(camera_file()), "BMP")[1] == ["BMP holds no colour profile, EXIF or XMP"]
 

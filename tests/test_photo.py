@@ -52,6 +52,16 @@ def test_an_array_given_is_not_shared() -> None:
     assert photo.pixels.any()
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_changing_the_image_of_a_photo_does_not_change_what_is_written(channels: int) -> None:
+    photo = open_photo(noise(20, 30, channels))
+    before, _ = encode_photo(photo)
+    photo.image.thumbnail((8, 8))
+    photo.image.paste("red", (0, 0, 20, 20))
+    assert photo.image.size == (30, 20)
+    assert encode_photo(photo)[0] == before
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_and_not_kept(orientation: int) -> None:
     pixels = noise(16, 24, 3)
@@ -125,6 +135,18 @@ def test_sixteen_bit_grey_is_read(tmp_path: Path) -> None:
         assert np.array_equal(open_photo(encoded.tobytes()).pixels[..., 1], grey)
 
 
+def test_the_profile_of_a_sixteen_bit_grey_image_is_kept_where_it_fits_rgb_else_its_loss_is_said() -> None:
+    grey = Image.fromarray(noise(20, 30, dtype=np.uint16))
+    profile = SRGB[:16] + b"GRAY" + SRGB[20:]
+    photo = open_photo(file_of(grey, icc_profile=profile))
+    assert (photo.icc_profile, photo.warnings) == (
+        None,
+        ("the colour profile does not fit RGB and was dropped",),
+    )
+    photo = open_photo(file_of(grey, icc_profile=SRGB))
+    assert (photo.icc_profile, photo.warnings) == (SRGB, ())
+
+
 def test_sixteen_bits_become_eight_by_rounding() -> None:
     values = np.arange(0, 65536, dtype=np.uint16)
     assert np.array_equal(to_8bit(values), np.rint(values / 257).astype(np.uint8))
@@ -169,6 +191,53 @@ def test_avif_is_read_where_pillow_can() -> None:
         pytest.skip("this Pillow has no AVIF")
     photo = open_photo(file_of(image, "AVIF"))
     assert np.abs(photo.pixels.astype(int) - (200, 100, 50)).max() < 8
+
+
+def heif(pixels: np.ndarray, **options: object) -> bytes:
+    """As a telephone writes it; Pillow is not told of the format here."""
+    buffer = io.BytesIO()
+    image = pytest.importorskip("pillow_heif").from_bytes("RGB", pixels.shape[1::-1], pixels.tobytes())
+    image.save(buffer, **options)
+    return buffer.getvalue()
+
+
+def test_heif_is_read_and_written_with_what_it_carries(tmp_path: Path) -> None:
+    pixels = np.full((48, 64, 3), (200, 100, 50), np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Maker"
+    (tmp_path / "photo.heic").write_bytes(heif(pixels, exif=exif.tobytes(), icc_profile=SRGB))
+    photo = open_photo(tmp_path / "photo.heic")
+    assert photo.warnings == ()
+    assert save_photo(photo, tmp_path / "out.HEIC") == []
+    for each in (photo, open_photo(tmp_path / "out.HEIC")):
+        assert np.abs(each.pixels.astype(int) - pixels).max() < 8
+        assert each.icc_profile == SRGB
+        assert each.image.getexif()[ExifTags.Base.Make] == "Maker"
+
+
+def test_heif_is_bounded_and_refused_when_truncated() -> None:
+    data = heif(noise(64, 64, 3))
+    with pytest.raises(PhotoError, match="64x64, 4,096 pixels; at most 4,095"):
+        open_photo(data, max_pixels=4_095)
+    with pytest.raises(PhotoError, match=r"damaged or truncated|not"):
+        open_photo(data[: len(data) * 2 // 3])
+
+
+def test_heif_of_ten_bits_says_that_it_becomes_eight() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    deep = pillow_heif.from_bytes("RGB;16", (64, 48), noise(48, 64, 3, dtype=np.uint16).tobytes())
+    buffer = io.BytesIO()
+    deep.save(buffer)
+    assert open_photo(buffer.getvalue()).warnings == ("10 bits a channel reduced to 8",)
+
+
+def test_heif_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_photo(file_of(Image.fromarray(noise(20, 30, 3))))  # the extra's formats are known by now
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(
+        PhotoError, match=r"the image is HEIF; to read it: pip install 'lightningdrag\[heif\]'"
+    ):
+        open_photo(b"\0\0\0\x1cftypheic" + bytes(100))
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,9 @@ class EditSession:
     @property
     def nbytes(self) -> int:
         """Bytes of the photo and of the windows of it that are kept encoded."""
-        return self.photo.pixels.nbytes + sum(encoded.nbytes for encoded in self._encoded.values())
+        photo, windows = self.photo, self._encoded.values()
+        alpha = 0 if photo.alpha is None else photo.alpha.nbytes
+        return photo.pixels.nbytes + alpha + sum(encoded.nbytes for encoded in windows)
 
     def preview(self, drags: Iterable[DragLike], mask: MaskLike | None = None) -> Image.Image:
         """The analytic warp of the photo, in milliseconds: where things will go, without a model.
@@ -231,7 +233,7 @@ class EditSession:
             torch.Generator(),
         )
         box, patch = next(patches(self.photo, window, motion, settled))
-        image = self.photo.image.copy()
+        image = self.photo.image
         image.paste(Image.fromarray(to_8bit(patch)), box[:2])
         return image
 
@@ -284,6 +286,10 @@ class EditSession:
         del self._history[: max(0, len(self._history) - max(2, HISTORY_BYTES // bytes_each))]
         self._go_to(len(self._history) - 1)
         return self.photo
+
+    def forget_proposal(self) -> None:
+        """Drop the candidates of the last edit, each as large as the photo; they can be accepted no more."""
+        self._proposed = None
 
     def undo(self) -> Photo:
         """Back to the photo before the last accepted edit.

@@ -74,7 +74,8 @@ def read_dpi(image: Image.Image) -> tuple[float, float] | None:
         x, y = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if all(math.isfinite(value) and 1 <= value <= 65535 for value in (x, y)) else None
+    # 1 is Pillow's word for a TIFF that names none.
+    return (x, y) if all(math.isfinite(value) and 1 < value <= 65535 for value in (x, y)) else None
 
 
 def save_options(photo: Photo, kind: str) -> tuple[dict[str, Any], list[str]]:

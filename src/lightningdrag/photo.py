@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "
 """Plain raster formats only: some of Pillow's others start programs (EPS) or fetch parts."""
 WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP")
 
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 4},  # half the time of the default for 3 % more bytes
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95, "exact": True},
     "AVIF": {"quality": 90},
+    "HEIF": {"quality": 90},
 }
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
@@ -77,9 +79,9 @@ class Photo:
     def height(self) -> int:
         return int(self.pixels.shape[0])
 
-    @cached_property
+    @property
     def image(self) -> Image.Image:
-        """The photo as a PIL image, RGB or RGBA, 8 bits a channel."""
+        """The photo as a new PIL image, RGB or RGBA, 8 bits a channel; changing it changes nothing here."""
         pixels = to_8bit(self.pixels)
         if self.alpha is not None:
             pixels = np.dstack((pixels, to_8bit(self.alpha)))
@@ -151,13 +153,15 @@ def _from_bytes(data: bytes, name: str, max_bytes: int, max_pixels: int) -> Phot
         raise PhotoError(f"{name} is empty (0 bytes)")
     if len(data) > max_bytes:
         raise PhotoError(f"{name} has {len(data):,} bytes; at most {max_bytes:,} are taken")
-    Image.init()
+    _init_formats()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
         image = Image.open(io.BytesIO(data), formats=known)
     except Image.DecompressionBombError as error:
         raise PhotoError(f"{name} is too large: {error}") from None
     except UnidentifiedImageError:
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in known:
+            raise PhotoError(f"{name} is HEIF; to read it: pip install 'lightningdrag[heif]'") from None
         raise PhotoError(f"{name} is not an image in a format that can be read") from None
     except Exception as error:  # decoders of hostile files raise anything
         raise PhotoError(f"{name} is not a readable image: {error}") from None
@@ -225,15 +229,13 @@ def _frames_warning(image: Image.Image) -> list[str]:
 
 def _rgb(image: Image.Image, warnings: list[str]) -> tuple[np.ndarray, bytes | None]:
     """Pixels as RGB or RGBA, uint8 or uint16, with the profile that goes with them."""
-    if image.mode.startswith("I"):
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise PhotoError(f"values of {grey.min()}..{grey.max()} are not handled; at most 16 bits are")
-        return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2), None
     if image.mode == "F":
         raise PhotoError("floating-point pixels are not handled; convert to 8 or 16 bits")
     profile = image.info.get("icc_profile") or None
-    if image.has_transparency_data:
+    converted: np.ndarray | Image.Image
+    if image.mode.startswith("I"):
+        converted = _grey_16bit(image)
+    elif image.has_transparency_data:
         converted = image.convert("RGBA")
     elif profile and image.mode in ("L", "CMYK", "LAB") and profile[16:20] != b"RGB ":
         converted, profile = _to_srgb(image, profile, warnings), None
@@ -245,6 +247,13 @@ def _rgb(image: Image.Image, warnings: list[str]) -> tuple[np.ndarray, bytes | N
         warnings.append("the colour profile does not fit RGB and was dropped")
         profile = None
     return np.asarray(converted), profile
+
+
+def _grey_16bit(image: Image.Image) -> np.ndarray:
+    grey = np.asarray(image)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise PhotoError(f"values of {grey.min()}..{grey.max()} are not handled; at most 16 bits are")
+    return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
 
 
 def _to_srgb(image: Image.Image, profile: bytes, warnings: list[str]) -> Image.Image:
@@ -270,6 +279,17 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
+@cache
+def _init_formats() -> None:
+    """Make Pillow know its own formats, and HEIF where the extra is installed."""
+    Image.init()
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return
+    register_heif_opener()
+
+
 def format_of(path: str | os.PathLike[str]) -> str:
     """The format that a file's name asks for.
 
@@ -277,7 +297,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
         PhotoError: no ending, or one that cannot be written.
     """
     ending = Path(path).suffix.lower()
-    Image.init()
+    _init_formats()
     kind = Image.registered_extensions().get(ending)
     if kind not in WRITABLE or kind not in Image.SAVE:
         endings = ", ".join(sorted({".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"}))
@@ -288,15 +308,15 @@ def format_of(path: str | os.PathLike[str]) -> str:
 def encode_photo(photo: Photo, kind: str = "PNG") -> tuple[bytes, list[str]]:
     """A photo as the bytes of a file, and what the format could not keep.
 
-    JPEG is written at quality 95 without chroma subsampling, WebP at 95, AVIF at 90; 16 bits are kept
-    by PNG and TIFF.
+    JPEG is written at quality 95 without chroma subsampling, WebP at 95, AVIF and HEIF at 90; 16 bits
+    are kept by PNG and TIFF.
 
     Raises:
         PhotoError: if the format cannot hold the photo (its side is too long).
     """
     notes = []
     if photo.pixels.dtype == np.uint16 and kind in ("PNG", "TIFF"):
-        data = encode_16bit(photo.pixels, photo.alpha, kind, photo.icc_profile)
+        data = encode_16bit(photo.pixels, photo.alpha, kind, photo.icc_profile, photo.dpi)
         return data, ["16-bit files are written without EXIF and XMP"] if photo.exif or photo.xmp else []
     if photo.pixels.dtype == np.uint16:
         notes.append(f"{kind} holds 8 bits a channel; 16 were reduced")
