@@ -203,6 +203,23 @@ def test_encoded_windows_count_in_what_a_worker_keeps(monkeypatch: pytest.Monkey
     assert list(bench._sessions) == [("second", "builtin")]
 
 
+def test_a_worker_keeps_photos_and_no_results() -> None:
+    request = EditRequest.from_json(request_text(seed=1, num_images=2))
+    bench = Workbench(["warp"], "cpu")
+    tasks = [Task(key, photo_bytes(), 10**6, (), "warp", request) for key in ("first", "second")]
+    bench.run(tasks, [lambda step, steps: True] * 2)
+    assert len(bench._sessions) == 2
+    for session in bench._sessions.values():
+        with pytest.raises(ValueError, match="nothing to accept"):
+            session.accept()
+
+
+def test_transparency_counts_in_what_a_session_takes() -> None:
+    opaque, clear = (np.zeros((120, 160, channels), np.uint8) for channels in (3, 4))
+    editor = DragEditor.from_pretrained("warp")
+    assert editor.open(clear).nbytes == editor.open(opaque).nbytes + 120 * 160
+
+
 def test_a_killed_worker_fails_its_job_and_the_next_one_works(
     server: Running, worker: ProcessWorker, photo: Photo
 ) -> None:

@@ -65,13 +65,14 @@ class Workbench:
         first = tasks[0]
         if first.frames:
             return [self._animate(first, callbacks[0])]
-        results = self._editors[first.model].run_many(
-            [self._session(task) for task in tasks],
-            [task.request for task in tasks],
-            callbacks,
-            batch=len(tasks),
-        )
-        return [_edited(result) for result in results]
+        sessions = [self._session(task) for task in tasks]
+        requests = [task.request for task in tasks]
+        try:
+            results = self._editors[first.model].run_many(sessions, requests, callbacks, batch=len(tasks))
+            return [_edited(result) for result in results]
+        finally:
+            for session in sessions:
+                session.forget_proposal()  # the server keeps what changed; whole photos would fill the memory
 
     def forget(self) -> None:
         """Drop what is kept, to have its memory back."""
