@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
@@ -9,8 +10,14 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
+from lightningdrag.photo import open_photo
+from lightningdrag.request import EditRequest
+from lightningdrag.service.job_queue import JobQueue
+from lightningdrag.service.jobs import Job
+from lightningdrag.service.metrics import Metrics
 from lightningdrag.service.settings import Settings
-from service_running import GatedWorker, Running, running, wait_until
+from lightningdrag.service.store import Store
+from service_running import GatedWorker, Running, photo_bytes, request_text, running, wait_until
 
 
 @pytest.fixture
@@ -142,10 +149,29 @@ def test_a_job_whose_listener_is_gone_is_cancelled(server: Running, worker: Gate
     assert worker.asked_to_stop
 
 
+def test_each_time_the_listener_leaves_it_has_the_whole_time_to_return() -> None:
+    settings = Settings(abandon_after=0.5)
+
+    async def seconds_until_cancelled() -> float:
+        loop, store = asyncio.get_running_loop(), Store(settings)
+        queue = JobQueue([], store, settings, Metrics())
+        session = await store.add(photo_bytes(), open_photo(photo_bytes()))
+        job = Job(session, "builtin", 0, EditRequest.from_json(request_text()))
+        queue.submit(job)
+        for pause in (0.2, 0):
+            queue.join(job)
+            queue.leave(job)
+            left = loop.time()
+            await asyncio.sleep(pause)
+        await job.wait()
+        store.close()
+        return loop.time() - left
+
+    assert asyncio.run(seconds_until_cancelled()) >= settings.abandon_after
+
+
 def test_a_one_shot_edit_is_given_up_with_its_client(server: Running, worker: GatedWorker) -> None:
     import httpx
-
-    from service_running import photo_bytes, request_text
 
     with pytest.raises(httpx.ReadTimeout):
         server.client.post(

@@ -120,17 +120,19 @@ class JobQueue:
             self.cancel(job)
         self._store.remove(session)
 
+    def join(self, job: Job) -> None:
+        """A listener has come."""
+        job.listeners += 1
+        if job.abandonment is not None:
+            job.abandonment.cancel()
+
     def leave(self, job: Job) -> None:
         """A listener has gone; if it was the last one and none comes back soon, the job is cancelled."""
         assert job.listeners
         job.listeners -= 1
-
-        def check() -> None:
-            if not job.listeners:
-                self.cancel(job)
-
         if not job.listeners and not job.finished:
-            asyncio.get_running_loop().call_later(self._settings.abandon_after, check)
+            pause = self._settings.abandon_after
+            job.abandonment = asyncio.get_running_loop().call_later(pause, self.cancel, job)
 
     async def close(self) -> None:
         """Refuse new jobs, fail those that wait, give those that run some seconds, end the workers."""

@@ -30,7 +30,8 @@ class Job:
         candidates: how many results there are.
         box: what the results hold.
         problem: why it failed.
-        listeners: of its events; None until the first one came.
+        listeners: of its events.
+        abandonment: cancels the job some time after the last one has gone.
     """
 
     session: Session
@@ -50,7 +51,8 @@ class Job:
     candidates: int = 0
     box: Box = (0, 0, 0, 0)
     problem: Problem | None = None
-    listeners: int | None = None
+    listeners: int = 0
+    abandonment: asyncio.TimerHandle | None = None
     created: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:

@@ -334,7 +334,7 @@ async def _hangs_up(http: Request) -> None:
 
 
 async def _events(job: Job, server: Server) -> AsyncIterator[str]:
-    job.listeners = (job.listeners or 0) + 1
+    server.queue.join(job)
     changes = job.watch()
     pending: asyncio.Future[None] | None = None
     try:
