@@ -58,6 +58,17 @@ def test_moving_a_handle_moves_the_output(pipeline: LightningDragPipeline):
     assert relative_error(edit(pipeline, handles=handles), edit(pipeline)) > 1e-3
 
 
+def test_handles_that_meet_both_count(pipeline: LightningDragPipeline):
+    """As those of two drags do half way when ``max_step`` splits them."""
+    points = [(100, 60), (100, 60)], [(120, 60), (80, 60)]
+    both = edit(pipeline, handles=points[0], targets=points[1])
+    assert both.isfinite().all()
+    for k in range(2):
+        assert (
+            relative_error(edit(pipeline, handles=points[0][k:][:1], targets=points[1][k:][:1]), both) > 1e-3
+        )
+
+
 @pytest.mark.parametrize("block", [0, 5, 6, 14, 15])
 def test_the_reference_of_each_block_matters(pipeline: LightningDragPipeline, block: int):
     inputs = {**edit_inputs(), **SETTINGS, "noise": noise()}
@@ -327,7 +338,6 @@ def test_two_points_on_one_pixel_do_not_erase_each_other(pipeline: LightningDrag
         ({"handles": torch.rand(65, 2), "targets": torch.rand(65, 2)}, "got 65"),
         ({"handles": [(192, 5)], "targets": [(1, 2)]}, r"handle 0 at \(192, 5\) lies outside .* 192x128"),
         ({"handles": [(5, 5)], "targets": [(float("nan"), 2)]}, r"target 0 at \(nan, 2\)"),
-        ({"handles": [(5, 5), (5, 5)], "targets": [(9, 9), (8, 8)]}, r"\(5, 5\) has two different targets"),
         ({"num_inference_steps": 0}, "at least 1, got 0"),
         ({"guidance_scale": float("inf")}, "finite number, got inf"),
         ({"guidance_schedule": "sine"}, "unknown guidance schedule 'sine'"),

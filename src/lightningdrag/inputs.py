@@ -54,7 +54,10 @@ def mask_tensor(mask: ImageInput, height: int, width: int) -> Tensor:
 
 
 def check_points(handles: Points, targets: Points, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Both as ``(N, 2)`` float32 on the CPU, or a ValueError that names what is wrong."""
+    """Both as ``(N, 2)`` float32 on the CPU, or a ValueError that names what is wrong.
+
+    Handles may coincide: those of a split drag can meet on their way, and the point maps move them apart.
+    """
     starts, ends = (
         torch.as_tensor(points, dtype=torch.float32, device="cpu").detach() for points in (handles, targets)
     )
@@ -71,8 +74,4 @@ def check_points(handles: Points, targets: Points, height: int, width: int) -> t
             k = int(outside.nonzero()[0])
             x, y = points[k].tolist()
             raise ValueError(f"{name} {k} at ({x:g}, {y:g}) lies outside the image of {width}x{height}")
-    seen: dict[tuple[float, ...], tuple[float, ...]] = {}
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if seen.setdefault(tuple(start), tuple(end)) != tuple(end):
-            raise ValueError(f"the handle ({start[0]:g}, {start[1]:g}) has two different targets")
     return starts, ends
