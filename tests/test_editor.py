@@ -221,6 +221,31 @@ def test_a_long_drag_is_split_and_every_stage_starts_from_the_last_result() -> N
     assert len(result.images) == 2
 
 
+def test_the_candidates_of_a_split_drag_are_the_same_however_many_there_are() -> None:
+    pixels, drags = noise(200, 200), ["60,100:120,100"]
+    one, three = (
+        DragEditor(Painter()).edit(pixels, drags, max_step=25, num_images=count, seed=5).images
+        for count in (1, 3)
+    )
+    assert np.array_equal(one[0], three[0])
+    assert not np.array_equal(three[0], three[1])
+
+
+@pytest.mark.parametrize(
+    ("given_temperature", "expected"),
+    [(None, [None, None, 6.0, None, 6.0]), (0.5, [0.5] * 5)],
+)
+def test_candidates_keep_their_temperature_through_a_split_drag(
+    given_temperature: float | None, expected: list[float | None]
+) -> None:
+    """A model that is asked for one edit alone would give it the temperature of the first candidate."""
+    model = Painter()
+    model.candidate_temperature = 6.0  # type: ignore[attr-defined]
+    options = {"max_step": 25, "num_images": 2, "temperature": given_temperature, "seed": 0}
+    DragEditor(model).edit(noise(200, 200), ["60,100:120,100"], **options)
+    assert [inputs.temperature for inputs in model.inputs] == expected
+
+
 class BatchPainter(Painter):
     """A Painter that answers several calls at once."""
 
@@ -305,6 +330,14 @@ def test_a_target_outside_widens_the_mask_and_a_handle_outside_is_kept() -> None
         "handle of drag 40,60:90,90 lies outside the mask; kept as a constraint",
     )
     assert len(model.inputs[0].handles) == 2
+
+
+def test_a_handle_that_the_widened_mask_holds_is_not_said_to_lie_outside() -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[150:, 150:] = True
+    result = DragEditor(Painter()).edit(noise(200, 200), ["50,50:120,60"], mask, seed=0)
+    assert result.mask[50, 50]
+    assert result.warnings == ("mask widened to hold the target of drag 50,50:120,60",)
 
 
 @pytest.mark.parametrize(("drag", "says"), [("100,100:140,100", "target"), ("40,60:90,90", "handle")])
