@@ -181,7 +181,7 @@ def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:
     right = EditRequest.from_json(request_text(seed=1))
     wrong = replace(right, mask=mask, strict=True)
     batch = [
-        Task(f"{key}/0", photo_bytes(), 10**6, (), "builtin", request)
+        Task(f"{key}/0", photo_bytes(), 10**6, None, "builtin", request)
         for key, request in enumerate((right, wrong, right))
     ]
     bench = Workbench(["builtin"], "cpu")
@@ -199,14 +199,14 @@ def test_encoded_windows_count_in_what_a_worker_keeps(monkeypatch: pytest.Monkey
     request = EditRequest.from_json(request_text(seed=1))
     bench = Workbench(["builtin"], "cpu")
     for key in ("first", "second"):
-        bench.run([Task(key, photo_bytes(), 10**6, (), "builtin", request)], [lambda step, steps: True])
+        bench.run([Task(key, photo_bytes(), 10**6, None, "builtin", request)], [lambda step, steps: True])
     assert list(bench._sessions) == [("second", "builtin")]
 
 
 def test_a_worker_keeps_photos_and_no_results() -> None:
     request = EditRequest.from_json(request_text(seed=1, num_images=2))
     bench = Workbench(["warp"], "cpu")
-    tasks = [Task(key, photo_bytes(), 10**6, (), "warp", request) for key in ("first", "second")]
+    tasks = [Task(key, photo_bytes(), 10**6, None, "warp", request) for key in ("first", "second")]
     bench.run(tasks, [lambda step, steps: True] * 2)
     assert len(bench._sessions) == 2
     for session in bench._sessions.values():

@@ -232,7 +232,7 @@ class JobQueue:
 
     async def _task_of(self, job: Job) -> Task | None:
         try:
-            return await run_in_threadpool(job.task, self._settings.max_pixels)
+            return await run_in_threadpool(job.task, self._store, self._settings.max_pixels)
         except Exception as error:
             self._end(job, state="failed", problem=_problem_of(error))
             return None

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from lightningdrag.request import EditRequest
 from lightningdrag.service.problems import Problem
-from lightningdrag.service.store import Session
+from lightningdrag.service.store import Session, Store
 from lightningdrag.service.task import Box, Task
 
 
@@ -117,13 +117,13 @@ class Job:
         """The request as JSON, without its mask, which has an address of its own."""
         return json.loads(replace(self.request, mask=None, image=None).to_json())
 
-    def task(self, max_pixels: int) -> Task:
+    def task(self, store: Store, max_pixels: int) -> Task:
         """What a worker needs; reads files."""
         return Task(
             key=f"{self.session.id}/{self.round}",
             photo=self.session.photo_bytes(),
             max_pixels=max_pixels,
-            patches=self.session.patches(self.round),
+            patch=store.changed(self.session, self.round),
             model=self.model,
             request=self.request,
             frames=self.frames,

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lightningdrag.photo import Photo, open_photo
 from lightningdrag.service.problems import Problem
-from lightningdrag.service.task import Patch, patched
+from lightningdrag.service.task import Box, Patch, patched
 
 if TYPE_CHECKING:
     from lightningdrag.service.jobs import Job
@@ -41,7 +42,7 @@ class Round:
 
     number: int
     parent: int | None = None
-    patch: tuple[str, tuple[int, int, int, int]] | None = None
+    patch: tuple[str, Box] | None = None
     request: dict[str, Any] | None = None
 
 
@@ -83,16 +84,13 @@ class Session:
             raise Problem("not-found", f"no round {number}; there are 0..{len(self.rounds) - 1}")
         return self.rounds[number]
 
-    def patches(self, number: int) -> tuple[Patch, ...]:
-        """What a round changed since the upload, in order."""
-        changes = []
+    def lineage(self, number: int) -> Iterator[Round]:
+        """A round and those that it was made from, back to the upload."""
         step = self.round(number)
         while step.parent is not None:
-            assert step.patch is not None
-            name, box = step.patch
-            changes.append(Patch(box, self.load(name)))
+            yield step
             step = self.rounds[step.parent]
-        return tuple(reversed(changes))
+        yield step
 
     def load(self, name: str) -> np.ndarray:
         """An array that the store keeps."""
@@ -100,10 +98,12 @@ class Session:
 
 
 class Store:
-    """All sessions, bounded in bytes, number and time. Only :meth:`open` may be called from any thread.
+    """All sessions, bounded in bytes, number and time.
+
+    Only :meth:`open` and :meth:`changed` may be called from any thread.
 
     Args:
-        settings: ``ttl``, ``store_bytes``, ``sessions``, ``max_pixels``, ``session_rounds``.
+        settings: ``ttl``, ``store_bytes``, ``sessions``, ``max_bytes``, ``max_pixels``, ``session_rounds``.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -218,15 +218,31 @@ class Store:
         return accepted
 
     def open(self, session: Session, number: int) -> Photo:
-        """The photo of a round, decoded."""
-        key = (session.id, number)
-        with self._open_lock:
-            photo = self._open.get(key)
-        if photo is None:
-            base = open_photo(session.photo_bytes(), max_pixels=self._settings.max_pixels)
-            photo = patched(base, session.patches(number))
-            self._keep_open(key, photo)
+        """The photo of a round, decoded: from the nearest one before it that still is."""
+        photo = None
+        since: list[tuple[str, Box]] = []
+        for step in session.lineage(number):
+            with self._open_lock:
+                photo = self._open.get((session.id, step.number))
+            if photo is not None:
+                break
+            if step.patch is not None:
+                since.insert(0, step.patch)
+        else:
+            limits = {"max_bytes": self._settings.max_bytes, "max_pixels": self._settings.max_pixels}
+            photo = open_photo(session.photo_bytes(), **limits)
+        if since:
+            photo = patched(photo, (Patch(box, session.load(name)) for name, box in since))
+        self._keep_open((session.id, number), photo)
         return photo
+
+    def changed(self, session: Session, number: int) -> Patch | None:
+        """The part of a round's photo that holds all that changed since the upload; None if nothing did."""
+        boxes = [step.patch[1] for step in session.lineage(number) if step.patch is not None]
+        if not boxes:
+            return None
+        x0, y0, x1, y1 = zip(*boxes, strict=True)
+        return Patch.of(self.open(session, number), (min(x0), min(y0), max(x1), max(y1)))
 
     def close(self) -> None:
         """Remove everything."""

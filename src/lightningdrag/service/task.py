@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +35,8 @@ class Patch:
         return cls(box, np.ascontiguousarray(pixels))
 
 
-def patched(photo: Photo, patches: Sequence[Patch]) -> Photo:
+def patched(photo: Photo, patches: Iterable[Patch]) -> Photo:
     """A photo with parts of it replaced, the later ones over the earlier."""
-    if not patches:
-        return photo
     pixels = photo.pixels.copy()
     alpha = None if photo.alpha is None else photo.alpha.copy()
     for patch in patches:
@@ -57,7 +55,7 @@ class Task:
         key: names the photo as it is now; a worker keeps what it decoded and encoded under it.
         photo: the file as uploaded.
         max_pixels: of the photo.
-        patches: what was accepted since, in order.
+        patch: what was accepted since, in one piece: never more than the photo, after any number of rounds.
         model: one of the worker's models.
         request: the edit.
         frames: 0 edits; more make an animation of so many frames.
@@ -67,7 +65,7 @@ class Task:
     key: str
     photo: bytes
     max_pixels: int
-    patches: tuple[Patch, ...]
+    patch: Patch | None
     model: str
     request: EditRequest
     frames: int = 0
@@ -80,9 +78,8 @@ class Task:
 
     def open(self) -> Photo:
         """The photo as accepted so far."""
-        return patched(
-            open_photo(self.photo, max_bytes=len(self.photo), max_pixels=self.max_pixels), self.patches
-        )
+        photo = open_photo(self.photo, max_bytes=len(self.photo), max_pixels=self.max_pixels)
+        return photo if self.patch is None else patched(photo, [self.patch])
 
 
 @dataclass(frozen=True, eq=False)
