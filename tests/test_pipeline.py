@@ -60,13 +60,11 @@ def test_moving_a_handle_moves_the_output(pipeline: LightningDragPipeline):
 
 def test_handles_that_meet_both_count(pipeline: LightningDragPipeline):
     """As those of two drags do half way when ``max_step`` splits them."""
-    points = [(100, 60), (100, 60)], [(120, 60), (80, 60)]
-    both = edit(pipeline, handles=points[0], targets=points[1])
+    handle, targets = (100, 60), [(120, 60), (80, 60)]
+    both = edit(pipeline, handles=[handle, handle], targets=targets)
     assert both.isfinite().all()
-    for k in range(2):
-        assert (
-            relative_error(edit(pipeline, handles=points[0][k:][:1], targets=points[1][k:][:1]), both) > 1e-3
-        )
+    for target in targets:
+        assert relative_error(edit(pipeline, handles=[handle], targets=[target]), both) > 1e-3
 
 
 @pytest.mark.parametrize("block", [0, 5, 6, 14, 15])
