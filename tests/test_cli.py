@@ -114,6 +114,15 @@ def test_a_saved_request_repeats_the_edit(photo: Path, tmp_path: Path) -> None:
     assert request.seed is not None
 
 
+def test_a_saved_mask_is_bounded_as_the_photo_is(photo: Path, tmp_path: Path) -> None:
+    saved, mask = tmp_path / "edit.json", np.zeros((6_300, 12_800), bool)
+    mask[10:60, 10:60] = True
+    EditRequest(("30,30:40,34",), mask, image=photo.name).save(saved)
+    assert "[12800, 6300]; at most 80,000,000 pixels" in run("edit", "--request", saved).stderr
+    result = run("edit", "--request", saved, "--max-pixels", 90_000_000)
+    assert f"the mask is 12800x6300 and the photo {WIDTH}x{HEIGHT}" in result.stderr, "it was read"
+
+
 def test_options_override_a_request(photo: Path, tmp_path: Path) -> None:
     saved = tmp_path / "edit.json"
     EditRequest(("30,30:40,34",), image="photo.png", seed=1, augment=4).save(saved)

@@ -192,6 +192,16 @@ def test_a_saved_request_may_name_a_mask_beside_it(tmp_path: Path) -> None:
         EditRequest.from_json(request.to_json(mask_png="mask.png"))
 
 
+@pytest.mark.parametrize("png", [None, "mask.png"])
+def test_a_saved_mask_may_have_as_many_pixels_as_the_photo_may(tmp_path: Path, png: str | None) -> None:
+    Image.new("L", (60, 40), 255).save(tmp_path / "mask.png")
+    request = EditRequest(["35,15:40,15"], mask=np.ones((40, 60), bool))
+    (tmp_path / "edit.json").write_text(request.to_json(png))
+    assert EditRequest.load(tmp_path / "edit.json", max_pixels=2400) == request
+    with pytest.raises(ValueError, match=r"mask .*at most 2,399 are taken|mask .*at most 2,399 pixels"):
+        EditRequest.load(tmp_path / "edit.json", max_pixels=2399)
+
+
 def test_saving_and_loading_a_request(tmp_path: Path) -> None:
     request = EditRequest(["1,2:3,4"], seed=3)
     request.save(tmp_path / "edit.json")

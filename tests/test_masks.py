@@ -78,6 +78,13 @@ def test_runs_that_make_no_mask_are_refused(size: object, runs: object) -> None:
         from_runs(size, runs)
 
 
+def test_runs_of_more_pixels_than_the_photo_may_have_are_refused_with_the_bound() -> None:
+    size, runs = [20, 10], [0, 200]
+    assert from_runs(size, runs, max_pixels=200).all()
+    with pytest.raises(FormatError, match=r"mask is \[20, 10\]; at most 199 pixels are taken"):
+        from_runs(size, runs, max_pixels=199)
+
+
 @given(drags)
 def test_a_derived_mask_holds_handles_targets_and_the_way_between(drags: list[Drag]) -> None:
     mask = derive_mask(drags, WIDTH, HEIGHT)

@@ -146,9 +146,11 @@ def from_runs(size: Any, runs: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         FormatError: sizes or runs that are not whole, negative, too large, or do not add up.
     """
-    if not _whole(size) or len(size) != 2 or min(size) < 1 or size[0] * size[1] > max_pixels:
+    if not _whole(size) or len(size) != 2 or min(size) < 1:
         raise FormatError(f"size of the mask is {brief(size)}; expected [width, height]")
     width, height = size
+    if width * height > max_pixels:
+        raise FormatError(f"size of the mask is {brief(size)}; at most {max_pixels:,} pixels are taken")
     if not _whole(runs) or any(run < 0 for run in runs) or sum(runs) != width * height:
         raise FormatError(f"runs of the mask must be lengths that add up to {width}x{height}")
     values = np.arange(len(runs)) % 2 == 1

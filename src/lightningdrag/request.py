@@ -25,7 +25,7 @@ import numpy as np
 from lightningdrag.drag import Drag, FormatError, MaskError, OptionError, as_drags, brief, check_inside
 from lightningdrag.files import write_atomically
 from lightningdrag.masks import from_runs, read_mask, resized_mask, to_runs
-from lightningdrag.photo import MAX_BYTES, PhotoError, read_bytes
+from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, PhotoError, read_bytes
 
 SCHEMA = "lightningdrag.edit"
 VERSION = 1
@@ -148,12 +148,20 @@ class EditRequest:
         return json.dumps(record, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str | bytes, folder: str | os.PathLike[str] | None = None) -> EditRequest:
+    def from_json(
+        cls,
+        text: str | bytes,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_pixels: int = MAX_PIXELS,
+    ) -> EditRequest:
         """Read what :meth:`to_json` wrote.
 
         Args:
             folder: where a mask's PNG path starts. None refuses such paths, so that a request from
                 elsewhere cannot name files of this machine.
+            max_bytes, max_pixels: refuse a larger mask; as for the photo that it is of.
 
         Raises:
             FormatError: no JSON, another schema or version, unknown or missing fields.
@@ -175,7 +183,7 @@ class EditRequest:
                 raise FormatError(f"image is {brief(image)}; expected a file name")
             return cls(
                 drags=as_drags((pair.get("handle"), pair.get("target")) for pair in pairs),
-                mask=_mask_of(record.get("mask"), folder),
+                mask=_mask_of(record.get("mask"), folder, max_bytes, max_pixels),
                 image=image,
                 **options,
             )
@@ -183,19 +191,24 @@ class EditRequest:
             raise FormatError("the request is nested too deeply") from None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> EditRequest:
+    def load(
+        cls, path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS
+    ) -> EditRequest:
         """Read a request file; a mask's PNG path starts at its folder.
+
+        Args:
+            max_bytes, max_pixels: refuse a larger file, or mask.
 
         Raises:
             FormatError: also if the file cannot be read.
             RequestError: as :meth:`from_json`.
         """
         try:
-            data = read_bytes(path, MAX_BYTES)
+            data = read_bytes(path, max_bytes)
         except PhotoError as error:
             raise FormatError(str(error)) from None
         try:
-            return cls.from_json(data, Path(path).parent)
+            return cls.from_json(data, Path(path).parent, max_bytes=max_bytes, max_pixels=max_pixels)
         except FormatError as error:
             raise FormatError(f"{os.fspath(path)}: {error}") from None
 
@@ -276,18 +289,20 @@ def _fields(record: Any, what: str, known: Iterable[str]) -> dict[str, Any]:
     return record
 
 
-def _mask_of(record: Any, folder: str | os.PathLike[str] | None) -> np.ndarray | None:
+def _mask_of(
+    record: Any, folder: str | os.PathLike[str] | None, max_bytes: int, max_pixels: int
+) -> np.ndarray | None:
     if record is None:
         return None
     record = _fields(record, "mask", ("png", "size", "runs"))
     if "png" not in record:
-        return from_runs(record.get("size"), record.get("runs"))
+        return from_runs(record.get("size"), record.get("runs"), max_pixels)
     if not isinstance(record["png"], str) or len(record) > 1:
         raise FormatError(f"mask is {brief(record)}; expected a png, or a size and runs")
     if folder is None:
         raise FormatError("the mask is a file name, and this request has no folder; give size and runs")
     try:
-        return read_mask(Path(folder) / record["png"])
+        return read_mask(Path(folder) / record["png"], max_bytes=max_bytes, max_pixels=max_pixels)
     except PhotoError as error:
         raise MaskError(f"the mask cannot be opened: {error}") from None
 

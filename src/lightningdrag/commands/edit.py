@@ -106,7 +106,8 @@ def edit(
         "max_step": max_step,
         "augment": augment,
     }
-    asked = build_request(request, {name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    asked = build_request(request, given, **bounds)
     photo_name = _photo_name(photo, request, asked.image)
     job = make_job(photo_name, asked, output, **bounds)
     if as_json and STREAM in job.outputs:
@@ -136,8 +137,11 @@ def edit(
         typer.echo(f"{', '.join(job.outputs)}  ({done.seconds:.1f} s, seed {done.request.seed})")
 
 
-def build_request(saved: Path | None, given: dict[str, Any]) -> EditRequest:
+def build_request(saved: Path | None, given: dict[str, Any], **bounds: int) -> EditRequest:
     """A saved request with what the command line gives put over it, or one from the command line alone.
+
+    Args:
+        bounds: ``max_bytes`` and ``max_pixels`` of what is saved.
 
     Raises:
         RequestError: what is wrong with it.
@@ -146,7 +150,7 @@ def build_request(saved: Path | None, given: dict[str, Any]) -> EditRequest:
         raise DragError("no drags; give at least one, such as --drag 210,140:260,120, or a --request")
     if saved is None:
         return EditRequest(**given)
-    return replace(EditRequest.load(saved), **given)
+    return replace(EditRequest.load(saved, **bounds), **given)
 
 
 def _photo_name(photo: str | None, request: Path | None, image: str | None) -> str:
