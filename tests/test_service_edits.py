@@ -285,6 +285,18 @@ def test_a_full_disk_is_told_and_leaves_nothing(server: Running, photo: Photo) -
     assert photo.finish(photo.job())["state"] == "done"
 
 
+def test_workers_open_every_photo_that_the_server_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow's own bound, here made small, is not theirs: ``--max-pixels`` may go beyond it."""
+    (tmp_path / "sitecustomize.py").write_text("from PIL import Image\nImage.MAX_IMAGE_PIXELS = 1000\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with running(Settings(), [ProcessWorker(("warp",), "cpu", "float32", 60)]) as server:
+        photo = server.open()
+        done = photo.finish(photo.job(data={"model": "warp"}))
+    assert done["state"] == "done", done["problem"]
+
+
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     missing = tmp_path / "no.safetensors"
     missing.write_bytes(b"nothing")

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from fastapi import FastAPI
+from PIL import Image
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -37,6 +38,7 @@ class Replica:
     def __init__(self, models: tuple[str, ...], dtype: str) -> None:
         from lightningdrag.service.workbench import Workbench
 
+        Image.MAX_IMAGE_PIXELS = None  # a task brings the front's own bound
         self._bench = Workbench(models, "auto", dtype)
         self._thread = ThreadPoolExecutor(1)
 
@@ -124,6 +126,7 @@ def build(settings: Settings, replicas: int, gpus: float = 0, cpus: float = 1) -
     """
 
     def front() -> FastAPI:
+        Image.MAX_IMAGE_PIXELS = None  # the settings have a bound of their own
         return create_app(settings, [RayWorker() for _ in range(replicas)])
 
     workbench: Any = serve.deployment(

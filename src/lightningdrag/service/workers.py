@@ -18,6 +18,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
 
+from PIL import Image
+
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.task import Outcome, Task
 
@@ -161,6 +163,7 @@ def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a group, they are the server's to handle
         signal.signal(number, signal.SIG_IGN)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    Image.MAX_IMAGE_PIXELS = None  # a task brings the server's own bound
     try:
         from lightningdrag.service.workbench import Workbench
 
