@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
+from lightningdrag.service.settings import Settings
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lightningdrag", *arguments]
@@ -38,7 +40,6 @@ def test_the_token_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_page_is_opened_with_the_whole_token(monkeypatch: pytest.MonkeyPatch) -> None:
     from lightningdrag.service import server
-    from lightningdrag.service.settings import Settings
 
     opened: Queue[str] = Queue()
     monkeypatch.setattr(server, "_open_when_up", lambda address, fragment: opened.put(fragment))
@@ -46,6 +47,17 @@ def test_the_page_is_opened_with_the_whole_token(monkeypatch: pytest.MonkeyPatch
     server.serve(Settings(token="ab+/cd&e%f=="), "127.0.0.1", 0, open_browser=True)
     # The page reads it with URLSearchParams, which takes apart as parse_qs does.
     assert parse_qs(opened.get(timeout=10).removeprefix("#")) == {"token": ["ab+/cd&e%f=="]}
+
+
+def test_ui_takes_photos_as_large_as_edit_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightningdrag.commands.ui import ui
+    from lightningdrag.photo import MAX_BYTES, MAX_PIXELS
+    from lightningdrag.service import server
+
+    given: list[Settings] = []
+    monkeypatch.setattr(server, "serve", lambda settings, *_, **__: given.append(settings))
+    ui()
+    assert [(each.max_bytes, each.max_pixels) for each in given] == [(MAX_BYTES, MAX_PIXELS)]
 
 
 def test_a_taken_port_and_an_unknown_model_are_named() -> None:

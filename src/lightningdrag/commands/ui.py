@@ -31,7 +31,9 @@ def ui(
 
     Nothing leaves this machine.
     """
+    from lightningdrag.photo import MAX_BYTES, MAX_PIXELS
     from lightningdrag.service.server import serve
 
-    settings = checked_settings(host, model, device, dtype, token, insecure)
+    limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS}  # what edit takes
+    settings = checked_settings(host, model, device, dtype, token, insecure, **limits)
     serve(settings, host, port, open_browser=not no_browser)
