@@ -170,6 +170,64 @@ def test_a_run_logs_and_validates_its_last_step_once_and_is_left_alone_then(
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
+def test_a_run_that_is_stopped_waits_for_no_more_than_a_micro_batch_and_loses_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, steps=3, batch=4, micro_batch=1, validate_every=1)
+    small_trainer(recipe, data, tmp_path / "straight").run()
+    trainer = small_trainer(recipe, data, tmp_path / "stopped")
+    agree, taken = trainer._agree, 0
+
+    def stop_in_the_second_step(losses: dict[str, torch.Tensor]) -> dict[str, float]:
+        nonlocal taken
+        taken += 1
+        trainer._asked_to_stop = taken == 6
+        return agree(losses)
+
+    monkeypatch.setattr(trainer, "_agree", stop_in_the_second_step)
+    trainer.run()
+    assert taken == 6
+    assert [path.name for path in list_checkpoints(tmp_path / "stopped")] == ["step-00000001"]
+    again = small_trainer(recipe, data, tmp_path / "stopped")
+    again.resume()
+    again.run()
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["in a step", "while validating"])
+def test_a_run_that_is_stopped_does_not_validate_before_it_ends(
+    data: Path, tmp_path: Path, step: int
+) -> None:
+    trainer = small_trainer(replace(RECIPE, steps=4, validate_every=2), data, tmp_path)
+
+    def ask_to_stop(*_: object) -> None:
+        trainer._asked_to_stop = trainer.step == step
+
+    trainer.model.register_forward_pre_hook(ask_to_stop)
+    trainer.run()
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl") if "loss" in record] == [1, 2]
+    assert not any("dev_model" in record for record in read_log(tmp_path / "log.jsonl"))
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002"]
+
+
+def test_the_last_validation_is_made_up_for_if_a_kill_came_before_it(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=2, validate_every=2)
+    small_trainer(recipe, data, tmp_path).run()
+    log = tmp_path / "log.jsonl"
+    whole = log.read_text()
+    *kept, last = whole.splitlines(keepends=True)
+    assert "dev_model" in last
+    log.write_text("".join(kept))
+    (tmp_path / "dev-000002.png").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = small_trainer(recipe, data, tmp_path)
+    again.resume()
+    again.run()
+    assert log.read_text() == whole
+    assert (tmp_path / "dev-000002.png").exists()
+    assert all(path.read_bytes() == content for path, content in before.items() if path != log)
+
+
 def test_a_run_starts_anew_in_a_folder_without_checkpoints_only(data: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, steps=2)
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 9}\n')  # of a run that was killed early

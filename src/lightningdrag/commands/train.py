@@ -73,7 +73,7 @@ def run(recipe: Any, data: str, out: Path, resume: str, threads: int, ray: int) 
         except Diverged as error:
             report_error(str(error))
             raise typer.Exit(1) from None
-    if trainer.accelerator.is_main_process:
+    if trainer.accelerator.is_main_process and trainer.step:
         typer.echo(f"weights: {out / trainer.task.weights_file}")
 
 

@@ -40,6 +40,10 @@ class RunLog:
             kept = [record for record in read_log(self.path) if record["step"] <= step]
             write_atomically(self.path, "".join(json.dumps(r) + "\n" for r in kept).encode())
 
+    def validated(self, step: int) -> bool:
+        """Whether the dev metrics of a step are there."""
+        return any(r["step"] == step and "dev_model" in r for r in read_log(self.path))
+
     def write(self, record: Record) -> None:
         """Log a record with its ``step``."""
         self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=record["step"])

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -38,6 +38,10 @@ SETTLED = 50
 
 class Diverged(RuntimeError):
     """The loss or its gradient is no finite number, or the loss has exploded."""
+
+
+class _Stopped(Exception):
+    """All processes have agreed to leave what they were at."""
 
 
 class Trainer:
@@ -83,6 +87,7 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self)
         self.log = RunLog(self.accelerator, out, report)
         self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
+        self._saved_step = 0
         self.stopping = self._asked_to_stop = False
         self._clock = time.monotonic()
 
@@ -103,6 +108,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
         self.step, self.seconds, self.usual_loss = state["step"], state["seconds"], state["usual_loss"]
+        self._saved_step = self.step
 
     def resume(self) -> bool:
         """Continue from the folder's last checkpoint, by the recipe as it is now; False if it has none."""
@@ -128,6 +134,7 @@ class Trainer:
                 plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
                 self.task.save_weights(plain, self.out / self.task.weights_file, facts)
         save_checkpoint(self.accelerator, self.out, self.step, self.recipe.keep)
+        self._saved_step = self.step
 
     # The run
 
@@ -139,23 +146,24 @@ class Trainer:
     def run(self) -> None:
         """Train to the end of the schedule, or until SIGTERM or SIGINT; save either way.
 
-        A run that was continued at its end is left as it is.
+        A run that was continued at its end is left as it is, or validated if it was killed before that.
 
         Raises:
             ValueError: the dataset does not fit the recipe.
             Diverged: what is on disk stays as it was, beside ``diverged.json``, which names the samples.
         """
-        if self.progress() < 1:
+        over = self.progress() >= 1
+        if not over or (self.recipe.validate_every and not self.log.validated(self.step)):
             self.log.rewind(self.step)
-            self._write_facts()
             dev = []
             if self.recipe.validate_every:
                 size, count = self.recipe.size, self.recipe.validation_crops
                 dev = validation_batches(self.data, size, count, self.micro)
             with self._stoppable():
-                self._train(dev)
-                self.save()
-                if dev and self.progress() >= 1:
+                if not over:
+                    self._write_facts()
+                    self._train(dev)
+                if dev and self.progress() >= 1 and not self.stopping:
                     self._validate(dev)
         self.accelerator.end_training()
 
@@ -168,28 +176,40 @@ class Trainer:
             write_atomically(path, json.dumps(facts, indent=1, ensure_ascii=False).encode())
 
     def _train(self, dev: list[Batch]) -> None:
+        """Train and save, to the end of the schedule or until the run is stopped."""
         recipe = self.recipe
         stream, large = self._stream()
         self._clock = time.monotonic()
         saved, logged, since = self.seconds, self.step, self.seconds
+        terms: dict[str, float] = {}
         while self.progress() < 1 and not self.stopping:
             if not large and self._is_large():
                 stream, large = self._stream()
-            terms = self._step(stream)
+            with suppress(_Stopped):
+                terms = self._step(stream)
             last = self.progress() >= 1
-            if self.step % recipe.log_every == 0 or last or self.stopping:
+            if self.step > logged and (self.step % recipe.log_every == 0 or last or self.stopping):
                 rate = recipe.batch * (self.step - logged) / max(self.seconds - since, 1e-9)
                 self._record(rate=round(rate, 2), memory_gb=round(peak_memory(), 2), **terms)
                 logged, since = self.step, self.seconds
-            if dev and self.step % recipe.validate_every == 0 and not last:  # that is done when it is saved
+            if self.stopping or last:  # the last step is validated when it is saved
+                break
+            if dev and self.step % recipe.validate_every == 0:
                 self._validate(dev)
                 self._clock = time.monotonic()  # looking is not training
             if self.seconds - saved > 60 * recipe.checkpoint_minutes:
                 self.save()
                 saved, self._clock = self.seconds, time.monotonic()
+        if self.step > self._saved_step:
+            self.save()
 
     def _step(self, stream: Iterator[Batch]) -> dict[str, float]:
-        """One optimiser step; returns the means of the loss and its terms over all its samples."""
+        """One optimiser step; returns the means of the loss and its terms over all its samples.
+
+        Raises:
+            _Stopped: between two of its micro-batches, of which there may be more than whoever asks to stop
+                will wait for. The step is none then: its samples follow from its number, and come again.
+        """
         rate = learning_rate(self.recipe, self.step, self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -197,6 +217,9 @@ class Trainer:
         parts: list[dict[str, float]] = []
         norm = math.nan
         for _ in range(self.accelerator.gradient_accumulation_steps):
+            if self.stopping:
+                self.model.zero_grad()
+                raise _Stopped
             batch = next(stream).to(self.accelerator.device)
             names = list(zip(batch.numbers, batch.pairs, strict=True))
             seen += names
@@ -247,14 +270,25 @@ class Trainer:
 
     def _validate(self, dev: list[Batch]) -> None:
         self.model.eval()
-        with self._averaged(), torch.inference_mode():
-            on_device = (batch.to(self.accelerator.device) for batch in dev)
-            scores, picture = validate(lambda batch: self.model(batch, sample=True), on_device)
+        with suppress(_Stopped), self._averaged(), torch.inference_mode():
+            batches = self._until_stopped(dev)
+            scores, picture = validate(lambda batch: self.model(batch, sample=True), batches)
         self.model.train()
+        if self.stopping:
+            return
         self._record(**{f"dev_{name}": round(value, 3) for name, value in scores.items()})
         if self.accelerator.is_main_process:
             picture.save(self.out / f"dev-{self.step:06d}.png")
             self.log.show(picture, self.step)
+
+    def _until_stopped(self, dev: list[Batch]) -> Iterator[Batch]:
+        """The batches on the device, as long as no process is asked to stop."""
+        for batch in dev:
+            asked = torch.tensor(float(self._asked_to_stop), device=self.accelerator.device)
+            self.stopping = self.accelerator.reduce(asked, "sum").item() > 0
+            if self.stopping:
+                raise _Stopped
+            yield batch.to(self.accelerator.device)
 
     def _record(self, **values: float) -> None:
         progress = round(self.progress(), 4)
@@ -290,7 +324,7 @@ class Trainer:
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask the run to stop behind its step; Ray's workers are told otherwise."""
+        """SIGTERM and SIGINT ask the run to stop and save; Ray's workers are told otherwise."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
