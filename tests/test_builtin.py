@@ -213,6 +213,13 @@ def test_displacements_are_in_units_of_the_longest_drag() -> None:
     assert evidence.anchored.norm(dim=1).max() <= 1.001
 
 
+def test_evidence_is_computed_in_float32_under_autocast_too() -> None:
+    given = batch(torch.tensor([[[26.0, 16.0], [40.0, 44.0]]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = gather_evidence(given)
+    torch.testing.assert_close(cast.features, gather_evidence(given).features)
+
+
 def test_pins_alone_make_no_motion() -> None:
     evidence = gather_evidence(batch(torch.tensor([[[16.0, 16.0], [40.0, 40.0]]])))
     assert evidence.anchored.abs().max() == 0

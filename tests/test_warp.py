@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from lightningdrag.models.protocol import DragInputs
 from lightningdrag.models.warp import WarpModel
-from lightningdrag.warp import drag_displacement, forward_warp, rim_anchors, sample, uncovered
+from lightningdrag.warp import (
+    drag_displacement,
+    forward_warp,
+    pixel_grid,
+    rim_anchors,
+    sample,
+    similarity_displacement,
+    uncovered,
+)
 
 SIZE = 48
 
@@ -49,6 +57,39 @@ def test_a_coarse_field_agrees_with_the_fine_one() -> None:
     assert coarse.shape == (1, 2, 12, 12)
     pooled = torch.nn.functional.avg_pool2d(fine, 4)
     assert (pooled - coarse).abs().mean() < 0.15
+
+
+def similarity(points: list[tuple[float, float]], stiffness: float, weights: object = 1.0) -> torch.Tensor:
+    """The field of a turn by 0.5 and growth by 1.3, known at some points, less what it is everywhere."""
+    at = torch.tensor([points], dtype=torch.float32)
+    grid = pixel_grid(SIZE, SIZE, 4)
+    factor = torch.polar(torch.tensor(1.3), torch.tensor(0.5)) - 1
+
+    def moved(places: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_real(factor * torch.view_as_complex(places.contiguous()) + 5)
+
+    given = torch.ones(1, len(points)) * torch.as_tensor(weights)
+    return similarity_displacement(at, moved(at), given, grid, stiffness) - moved(grid).permute(2, 0, 1)
+
+
+def test_drags_of_a_turn_and_a_zoom_move_everything_by_them() -> None:
+    assert similarity([(5, 5), (40, 12), (20, 33)], stiffness=0).abs().max() < 1e-2
+    assert similarity([(5, 5), (40, 12), (1, 1)], 0, [1.0, 1.0, 0.0]).abs().max() < 1e-2  # one left out
+
+
+def test_drags_side_by_side_do_not_tell_of_a_turn() -> None:
+    at = torch.tensor([[[20.0, 20.0], [21.0, 20.0]]])
+    by = torch.tensor([[[4.0, 0.0], [4.0, 1.0]]])  # a turn by 45 degrees, if one believed it
+    moved = similarity_displacement(at, by, torch.ones(1, 2), pixel_grid(SIZE, SIZE, 4), stiffness=5)
+    assert (moved - torch.tensor([4.0, 0.5])[:, None, None]).abs().max() < 1.5
+
+
+def test_one_drag_moves_everything_alike_and_none_nothing() -> None:
+    at, by = torch.tensor([[[20.0, 20.0]]]), torch.tensor([[[4.0, -3.0]]])
+    grid = pixel_grid(SIZE, SIZE, 4)
+    alike = similarity_displacement(at, by, torch.ones(1, 1), grid, stiffness=5)
+    torch.testing.assert_close(alike, by[0, 0, :, None, None].expand(1, 2, *grid.shape[:2]))
+    assert (similarity_displacement(at, by, torch.zeros(1, 1), grid, stiffness=5) == 0).all()
 
 
 def test_sampling_without_displacement_is_the_identity() -> None:

@@ -57,13 +57,48 @@ def scattered_displacement(points: Tensor, vectors: Tensor, weights: Tensor, gri
     Returns:
         ``(B, 2, h, w)``; zero where every weight is zero.
     """
-    h, w, _ = grid.shape
-    cells = grid.reshape(1, h * w, 2).expand(len(points), -1, -1)
+    return _means(points, vectors, weights, grid).transpose(1, 2).unflatten(2, grid.shape[:2])
+
+
+def similarity_displacement(
+    points: Tensor, vectors: Tensor, weights: Tensor, grid: Tensor, stiffness: float
+) -> Tensor:
+    """What turns and grows with the vectors given at scattered points: moving least squares of similarities.
+
+    Each place moves by the similarity that fits the vectors best, nearer ones counting more
+    (Schaefer et al., SIGGRAPH 2006). With points and vectors as complex numbers p and u, shares w that
+    sum to 1 and means p* and u*, the displacement at v is
+
+        u* + a (v - p*),   a = sum_k w_k conj(p_k - p*) (u_k - u*) / (sum_k w_k |p_k - p*|^2 + stiffness^2)
+
+    One vector moves everything alike; two points that are close together say little of a turn.
+
+    Args:
+        points, vectors, weights, grid: as in :func:`scattered_displacement`.
+        stiffness: in pixels; turning and growing fade for points that lie nearer to each other than this.
+
+    Returns:
+        ``(B, 2, h, w)``; zero where every weight is zero.
+    """
+    (px, py), (ux, uy) = points.unbind(-1), vectors.unbind(-1)
+    products = (px * ux + py * uy, px * uy - py * ux, px * px + py * py)
+    values = torch.stack((px, py, ux, uy, *products), -1)
+    x, y, shift_x, shift_y, dot, cross, square = _means(points, values, weights, grid).unbind(-1)
+    spread = square - x * x - y * y + stiffness**2
+    grow = (dot - x * shift_x - y * shift_y) / spread
+    turn = (cross - x * shift_y + y * shift_x) / spread
+    dx, dy = (grid.reshape(1, -1, 2) - torch.stack((x, y), -1)).unbind(-1)
+    field = torch.stack((shift_x + grow * dx - turn * dy, shift_y + turn * dx + grow * dy), 1)
+    return field.unflatten(2, grid.shape[:2])
+
+
+def _means(points: Tensor, values: Tensor, weights: Tensor, grid: Tensor) -> Tensor:
+    """Means of values ``(B, N, C)`` by 1 / distance^3 at each cell of a grid, ``(B, h * w, C)``."""
+    cells = grid.reshape(1, -1, 2).expand(len(points), -1, -1)
     distance = torch.cdist(cells, points, compute_mode="donot_use_mm_for_euclid_dist").clamp_min(1e-2)
     nearness = distance.reciprocal()
     kernel = weights[:, None, :] * nearness * nearness * nearness
-    field = (kernel @ vectors) / kernel.sum(-1, keepdim=True).clamp_min(1e-20)
-    return field.transpose(1, 2).reshape(-1, 2, h, w)
+    return (kernel @ values) / kernel.sum(-1, keepdim=True).clamp_min(1e-20)
 
 
 def drag_displacement(

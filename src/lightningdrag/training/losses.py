@@ -21,6 +21,8 @@ SURE = 8.0
 """Logit of what is known to be visible."""
 LABEL_STRIDE = 2
 """Motion labels stand at 1/2 of the crop."""
+CODEC_NOISE = 1e-3
+"""Squared error, of colours in [-1, 1], below which it is the clips' compression: 36 dB."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,23 @@ def visibility_loss(logits: Tensor, labels: Labels, mask: Tensor) -> Tensor:
 
 
 def photometric_loss(displacement: Tensor, source: Tensor, labels: Labels, mask: Tensor) -> Tensor:
-    """L1 between the source through the warp and the truth at three scales.
+    """How far the source through the warp is from the truth, in bel of squared error, at three scales.
 
-    On visible pixels, and at half weight on those of which nothing is known.
+    In the logarithm, as PSNR is, so that a faint picture counts like one of strong contrast. On visible
+    pixels, and at half weight on those of which nothing is known.
     """
     error = sample(source, displacement) - labels.image
     weight = F.interpolate((1 + labels.visible - labels.hidden) / 2, scale_factor=LABEL_STRIDE) * mask
-    total = masked_mean(error.abs(), weight)
+    total = _bel(error, weight)
     for _ in range(2):
         error, weight = F.avg_pool2d(error * weight, 2), F.avg_pool2d(weight, 2)
-        total = total + masked_mean(error.abs(), (weight > 0.25).float())
+        total = total + _bel(error, (weight > 0.25).float())
     return total / 3
+
+
+def _bel(error: Tensor, weight: Tensor) -> Tensor:
+    """Mean of log10(1 + squared error / noise) over the samples."""
+    return torch.log10(1 + masked_means(error.square(), weight) / CODEC_NOISE).mean()
 
 
 def colour_loss(colour: Tensor, labels: Labels, mask: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class BuiltinRecipe(Recipe):
     displacement: float = 1.0
     """From here on: weights of the loss terms."""
     visibility: float = 0.2
-    photometric: float = 1.0
+    photometric: float = 0.3
     colour: float = 1.0
     picture: float = 2.0
     adversarial: float = 0.0

@@ -12,10 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightningdrag.warp import drag_displacement, pixel_grid, scattered_displacement
+from lightningdrag.warp import NUM_ANCHORS, drag_displacement, pixel_grid, similarity_displacement
 
 STRIDE = 4
 """The evidence is computed at 1/4 of the window and averaged down from there."""
+RIM = 16
+"""How many of the anchors hold the rim; with all of them nothing but the targets themselves moves far."""
+STIFFNESS = 0.1
+"""Drags that lie nearer to each other than this do not tell of a turn, in geometric mean sides."""
 SHORTEST = 2.0
 """Pixels: L of an edit whose drags are shorter, or all pins."""
 POINT_SIGMA = 6.0
@@ -57,7 +61,8 @@ class Evidence:
         length: ``(B, 1, 1, 1)``, L in pixels.
         mask: ``(B, 1, H/4, W/4)``.
         anchored: ``(B, 2, H/4, W/4)``, the analytic warp: still on the mask's rim.
-        free: ``(B, 2, H/4, W/4)``, the drags alone: one drag moves everything by the same vector.
+        free: ``(B, 2, H/4, W/4)``, the drags alone, as far as they go turning and growing what they hold;
+            one drag moves everything by the same vector.
         features: ``(B, EVIDENCE_CHANNELS, H/4, W/4)``: both fields, mask, marks of handles and targets
             (with their vectors), pins, log(L / S).
     """
@@ -70,8 +75,14 @@ class Evidence:
 
 
 def gather_evidence(batch: DragBatch) -> Evidence:
-    """Compute the evidence of a batch, in float32."""
+    """Compute the evidence of a batch, in float32 whatever the caller's autocast says."""
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        return _evidence(batch)
+
+
+def _evidence(batch: DragBatch) -> Evidence:
     height, width = batch.mask.shape[-2:]
+    side = (height * width) ** 0.5
     vectors = batch.handles - batch.targets
     lengths = vectors.norm(dim=-1)
     longest = lengths.amax(1).clamp_min(SHORTEST)[:, None, None, None]
@@ -79,10 +90,11 @@ def gather_evidence(batch: DragBatch) -> Evidence:
     grid = pixel_grid(height, width, STRIDE, batch.mask.device)
 
     mask = F.avg_pool2d(batch.mask, STRIDE)
+    rim = batch.anchors[:, :: NUM_ANCHORS // RIM]
     anchored = drag_displacement(
-        batch.handles, batch.targets, batch.anchors, batch.mask, stride=STRIDE, weights=batch.valid
+        batch.handles, batch.targets, rim, batch.mask, stride=STRIDE, weights=batch.valid
     )
-    free = scattered_displacement(batch.targets, vectors, batch.valid, grid) * mask
+    free = similarity_displacement(batch.targets, vectors, batch.valid, grid, STIFFNESS * side) * mask
     pinned = (lengths < 0.5) & (batch.valid > 0)
     unit = torch.cat((vectors / longest[:, :, 0], torch.ones_like(vectors[..., :1])), -1)
     marks = [
@@ -90,7 +102,6 @@ def gather_evidence(batch: DragBatch) -> Evidence:
         mark_points(batch.targets, unit, batch.valid, grid),
         mark_points(batch.targets, unit[..., 2:], pinned.float(), grid),
     ]
-    side = (height * width) ** 0.5
     relative = torch.log(longest / side).expand(-1, -1, *mask.shape[-2:]) / 3
     anchored, free = anchored / longest, free / longest
     features = torch.cat((anchored, free, mask, *marks, relative), 1)
