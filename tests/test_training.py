@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich import progress
 
 import training_small
+from lightningdrag.commands.train import reporting
 from lightningdrag.data.shards import Dataset, open_shards
 from lightningdrag.data.tracks import PLAIN, VISIBLE
 from lightningdrag.training.builtin import take
@@ -169,6 +172,21 @@ def test_a_run_leaves_weights_a_log_and_a_picture(folder: Path, tmp_path: Path) 
     assert {p.name for p in tmp_path.iterdir()} == {
         "builtin.safetensors", "checkpoints", "log.jsonl", "dev-000006.png", "run.json"
     }  # fmt: skip
+
+
+def test_the_time_left_is_told_though_log_lines_are_minutes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes, bars = 0, []
+
+    class Bar(progress.Progress):
+        def __init__(self, *columns: progress.ProgressColumn, **options: Any) -> None:
+            super().__init__(*columns, get_time=lambda: 60.0 * minutes, **options)
+            bars.append(self)
+
+    monkeypatch.setattr(progress, "Progress", Bar)
+    with reporting() as report:
+        for minutes in (2, 4, 6):
+            report({"step": minutes, "progress": minutes / 100})
+    assert bars[0].tasks[0].time_remaining == pytest.approx(94 * 60, abs=1)
 
 
 def test_training_learns_from_listed_licences_only(folder: Path, tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def reporting() -> Iterator[Callable[[dict[str, Any]], None]]:
         TimeRemainingColumn(),
     )
     shown = console.is_terminal and os.environ.get("RANK", "0") == "0"
-    with Progress(*columns, console=console, disable=not shown) as bar:
+    # Log lines may be minutes apart, and within rich's own period of 30 s none would tell the speed.
+    with Progress(*columns, console=console, disable=not shown, speed_estimate_period=3600) as bar:
         task = bar.add_task("", total=1.0, step=0, rate="-", memory="-")
 
         def report(record: dict[str, Any]) -> None:
