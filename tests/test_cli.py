@@ -115,12 +115,11 @@ def test_a_saved_request_repeats_the_edit(photo: Path, tmp_path: Path) -> None:
 
 
 def test_a_saved_mask_is_bounded_as_the_photo_is(photo: Path, tmp_path: Path) -> None:
-    saved, mask = tmp_path / "edit.json", np.zeros((6_300, 12_800), bool)
-    mask[10:60, 10:60] = True
-    EditRequest(("30,30:40,34",), mask, image=photo.name).save(saved)
-    assert "[12800, 6300]; at most 80,000,000 pixels" in run("edit", "--request", saved).stderr
-    result = run("edit", "--request", saved, "--max-pixels", 90_000_000)
-    assert f"the mask is 12800x6300 and the photo {WIDTH}x{HEIGHT}" in result.stderr, "it was read"
+    saved, most = tmp_path / "edit.json", WIDTH * HEIGHT
+    EditRequest(("30,30:40,34",), np.ones((HEIGHT, WIDTH), bool), photo.name).save(saved)
+    assert run("edit", "--request", saved, "--max-pixels", most).exit_code == 0
+    refused = run("edit", "--request", saved, "--max-pixels", most - 1)
+    assert f"size of the mask is [{WIDTH}, {HEIGHT}]; at most {most - 1:,} pixels are taken" in refused.stderr
 
 
 def test_options_override_a_request(photo: Path, tmp_path: Path) -> None:
@@ -258,6 +257,43 @@ def test_the_bound_on_pixels_is_the_programs_own_and_not_pillows(tmp_path: Path)
         done = subprocess.run([sys.executable, "-m", "lightningdrag", *words], capture_output=True, text=True)
         assert done.returncode == 2
         assert re.fullmatch(r"lightningdrag: error: .*pixels; at most [\d,]+ are taken\n", done.stderr)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch has it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(DragEditor, "run", fail)
+    result = run("edit", photo, *DRAG, "-o", tmp_path / "out.png")
+    assert result.exit_code == 1
+    hint = "try --option low-memory or fewer candidates"
+    assert result.stderr == f"lightningdrag: error: out of memory; {hint}\n"
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_too_little_memory(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("expected scalar type Half")
+
+    monkeypatch.setattr(DragEditor, "run", fail)
+    assert isinstance(run("edit", photo, *DRAG, "-o", tmp_path / "out.png").exception, RuntimeError)
 
 
 def test_stdin_that_is_empty_is_refused() -> None:

@@ -73,6 +73,12 @@ class Verbs(TyperGroup):
         except ValueError as error:
             report_error(str(error))
             raise typer.Exit(2) from None
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+            hint = "; try --option low-memory or fewer candidates" if ctx.invoked_subcommand == "edit" else ""
+            report_error(f"out of memory{hint}")
+            raise typer.Exit(1) from None
 
 
 def build_app() -> typer.Typer:
@@ -116,6 +122,12 @@ def _options(
     ] = False,
 ) -> None:
     """What comes before the verb."""
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Is this Python's, numpy's, torch's (on GPUs; on the CPU) or OpenCV's way to say it?"""
+    said = ("out of memory", "DefaultCPUAllocator", "Insufficient memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def _describe(error: OSError) -> str:
