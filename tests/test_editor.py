@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lightningdrag
-from lightningdrag import Drag, DragEditor, EditRequest
+from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest
 from lightningdrag.compose import FEATHER, compose
 from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
-from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, Encoded, MotionEdit, PaintedEdit
+from lightningdrag.models.protocol import Call, DragInputs, Encoded, MotionEdit, PaintedEdit
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import Photo, PhotoError, open_photo
 from lightningdrag.window import Window, choose_window

@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from lightningdrag import DragEditor
 from lightningdrag.checkpoints import catalogue, hub
 from lightningdrag.checkpoints.catalogue import MODELS, SD15_PARTS, FetchError, ModelError
+from lightningdrag.checkpoints.saved import PARTS as SAVED_PARTS
 from lightningdrag.commands import build_app
+from lightningdrag.models.builtin.model import BuiltinModel
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +126,51 @@ def test_of_a_model_on_the_hub_only_what_can_be_loaded_is_fetched(monkeypatch: p
     assert wanted == [["*.json", "*.txt", "*.safetensors"]]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "kind"),
+    [
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline", "unet": []}, "StableDiffusionXL"),
+        ("model_index.json", {"unet": []}, "pipeline without a class"),
+        ("config.json", {"_class_name": "AutoencoderKL"}, "AutoencoderKL"),
+        ("config.json", {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, "llama"),
+    ],
+)
+def test_of_something_else_on_the_hub_no_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: object, kind: str
+) -> None:
+    wanted: list[list[str]] = []
+    (tmp_path / file).write_text(json.dumps(content))
+
+    def download(repo: str, allow_patterns: list[str]) -> str:
+        wanted.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    for load in (catalogue.fetch, hub.load_model):
+        with pytest.raises(
+            ModelError, match=f"someone/something holds no model for this program but a {kind}"
+        ):
+            load("someone/something")
+    assert wanted == [["*.json"]] * 2
+
+
+@pytest.mark.parametrize("index", [None, {name: [] for name in (*SAVED_PARTS, "tokenizer", "scheduler")}])
+def test_a_model_of_this_program_on_the_hub_is_fetched_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: object
+) -> None:
+    wanted: list[list[str]] = []
+    if index:
+        (tmp_path / "model_index.json").write_text(json.dumps(index))
+
+    def download(repo: str, allow_patterns: list[str]) -> str:
+        wanted.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    catalogue.fetch("someone/something")
+    assert wanted == [["*.json"], list(catalogue.MODEL_FILES)]
+
+
 def test_a_fetch_without_network_says_so() -> None:
     with pytest.raises(FetchError, match="cannot fetch Lykon/dreamshaper-8-inpainting"):
         catalogue.fetch("sd15")
@@ -176,6 +224,16 @@ def test_device_and_dtype_are_chosen_for_the_machine(monkeypatch: pytest.MonkeyP
     for device in ("cuda", "cuda:x", "gpu", "cpu:x", ""):
         with pytest.raises(ModelError, match="here: auto, cpu"):
             hub.choose_device(device)
+
+
+def test_torchs_own_devices_and_dtypes_are_taken() -> None:
+    model = DragEditor.from_pretrained("builtin", device=torch.device("cpu"), dtype=torch.float32).model
+    assert isinstance(model, BuiltinModel)
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
+    with pytest.raises(ModelError, match=r"unknown dtype 'int8'; known: auto, float32"):
+        hub.load_model("builtin", dtype=torch.int8)
+    with pytest.raises(ModelError, match=r"no device 'meta'; here: auto"):
+        hub.load_model("builtin", device=torch.device("meta"))
 
 
 def test_an_edit_with_a_model_that_cannot_be_fetched_is_one_line(tmp_path: Path) -> None:

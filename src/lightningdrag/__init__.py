@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightningdrag.drag import Drag, RequestError
     from lightningdrag.editor import DragEditor, EditResult, EditSession
+    from lightningdrag.models.protocol import EditCancelled
     from lightningdrag.photo import PhotoError
     from lightningdrag.pipeline import LightningDragPipeline
     from lightningdrag.request import EditRequest
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Drag": "drag",
     "DragEditor": "editor",
+    "EditCancelled": "models.protocol",
     "EditRequest": "request",
     "EditResult": "editor",
     "EditSession": "editor",
@@ -36,6 +38,7 @@ _HOMES = {
 __all__ = [
     "Drag",
     "DragEditor",
+    "EditCancelled",
     "EditRequest",
     "EditResult",
     "EditSession",

@@ -102,19 +102,20 @@ class DragEditor:
         cls,
         name: str | os.PathLike[str] = "builtin",
         *,
-        device: str = "auto",
-        dtype: str = "auto",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
         options: Collection[str] = (),
     ) -> DragEditor:
         """An editor with a model by name ("builtin", "sd15", "warp"), a folder, or a hub id.
 
         Args:
-            device: "auto", "cpu", "cuda", "cuda:1", "mps".
-            dtype: "auto", "float32", "bfloat16", "float16".
+            device: "auto", "cpu", "cuda", "cuda:1", "mps", or a torch.device.
+            dtype: "auto", "float32", "bfloat16", "float16", or torch's own.
             options: ways to run SD 1.5, of ``checkpoints.catalogue.OPTIONS``, such as "low-memory".
 
         Raises:
-            ValueError: no such model or option, or a damaged model.
+            ValueError: no such model, device, dtype or option, or a damaged model.
+            FetchError: (``checkpoints.catalogue``) weights on the hub could not be downloaded.
         """
         from lightningdrag.checkpoints.hub import load_model
 

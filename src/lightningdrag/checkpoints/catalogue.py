@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MODELS = ("builtin", "warp", "sd15")
 """The names that have a meaning of their own; folders, files and hub ids are models, too."""
@@ -27,6 +29,8 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 SHA256SUMS = "SHA256SUMS"
 MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
 """What is fetched of a model that has no list of files: a saved pipeline's, or the built-in kind's."""
+_OWN_PARTS = {"image_prompt", "appearance_encoder", "point_encoder"}
+"""Of a saved pipeline; what else it is made of, others have, too."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -230,11 +234,11 @@ def fetch(name: str) -> None:
     """Download a model's files from the hub; what is here already is not fetched again.
 
     Raises:
-        ModelError: unknown name.
+        ModelError: unknown name, or a hub id of something else than a model for this program.
         FetchError: no network, or files that are missing or damaged afterwards.
     """
     if check_name(name) == "hub":
-        snapshot(name)
+        model_snapshot(name)
         return
     if name != "sd15":
         return  # nothing to download
@@ -309,6 +313,37 @@ def _local_snapshot(repo: str) -> Path:
         return Path(snapshot_download(repo, local_files_only=True))
     except LocalEntryNotFoundError:
         return Path(constants.HF_HUB_CACHE) / "missing" / repo
+
+
+def model_snapshot(repo: str) -> Path:
+    """The folder of a model on the hub, fetched; of anything else only the small files that tell.
+
+    Raises:
+        ModelError: no such repository, or it holds something else; its kind is named.
+        FetchError: as :func:`snapshot`.
+    """
+    folder = snapshot(repo, ("*.json",))
+    index, config = (_record(folder / name) for name in ("model_index.json", "config.json"))
+    kind = None
+    if index and not index.keys() >= _OWN_PARTS:
+        kind = index.get("_class_name", "pipeline without a class")
+    elif config and not index:
+        kind = config.get("_class_name") or config.get("model_type")
+    if kind is not None:
+        raise ModelError(
+            f"{repo} holds no model for this program but a {kind}; expected a saved LightningDragPipeline, "
+            "or one .safetensors file of the built-in kind"
+        )
+    return snapshot(repo)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def snapshot(repo: str, files: tuple[str, ...] = MODEL_FILES) -> Path:

@@ -11,6 +11,7 @@ from lightningdrag.checkpoints.catalogue import (
     ModelError,
     check_name,
     check_options,
+    model_snapshot,
     released_folders,
     snapshot,
 )
@@ -36,28 +37,33 @@ def check_dtype(dtype: str) -> None:
 
 
 def load_model(
-    name_or_path: str, device: str = "auto", dtype: str = "auto", options: Collection[str] = ()
+    name_or_path: str,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    options: Collection[str] = (),
 ) -> DragModel:
     """Load a model by name, from a folder or file, or from the hub.
 
     Args:
         name_or_path: one of :data:`MODELS`; a folder that ``LightningDragPipeline.save_pretrained``
             wrote; a ``.safetensors`` file (or a folder with one) of the built-in kind; a hub id of either.
-        device: "auto" (CUDA, else MPS, else CPU) or a torch device such as "cuda:1".
-        dtype: one of :data:`DTYPES`; "auto" chooses for the device (:func:`choose_dtype`).
+        device: "auto" (CUDA, else MPS, else CPU) or a torch device or its name, such as "cuda:1".
+        dtype: one of :data:`DTYPES`, or torch's own; "auto" chooses for the device (:func:`choose_dtype`).
         options: names of :data:`~lightningdrag.checkpoints.catalogue.OPTIONS`, for SD 1.5 alone.
 
     Raises:
         ModelError: unknown name, device, dtype or option; weights that are not here.
+        FetchError: a model on the hub, or the tiny decoder, could not be downloaded.
         ValueError: weights with missing, extra or wrongly shaped tensors.
     """
     kind = check_name(name_or_path)
+    dtype = str(dtype).removeprefix("torch.")
     check_dtype(dtype)
     check_options(options)
-    place = choose_device(device)
+    place = choose_device(str(device))
     folder = None
     if kind != "name":
-        folder = Path(name_or_path) if kind == "path" else snapshot(name_or_path)
+        folder = Path(name_or_path) if kind == "path" else model_snapshot(name_or_path)
     if name_or_path == "sd15" or (folder is not None and (folder / "model_index.json").is_file()):
         return _load_sd15(folder, place, choose_dtype(dtype, place), options)
     if options:
