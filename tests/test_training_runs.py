@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,10 +21,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from lightningdrag.commands import build_app
-from lightningdrag.training.checkpoints import list_checkpoints
+from lightningdrag.training.checkpoints import check_held, list_checkpoints
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import Diverged, micro_batch
-from lightningdrag.training.recipe import RecipeError
+from lightningdrag.training.recipe import BuiltinRecipe, LCMRecipe, RecipeError, SD15Recipe
 from moving_square import write_dataset
 from training_small import RECIPE, small_trainer
 
@@ -149,10 +150,53 @@ def test_a_run_goes_on_by_the_recipe_as_it_is_now(data: Path, tmp_path: Path) ->
     trainer = small_trainer(changed, data, tmp_path / "changed")
     trainer.resume()
     assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.02, 0.0]
-    assert trainer.average is not None
-    assert trainer.average.decay == 0.9
+    assert trainer.average.kept is not None
+    assert trainer.average.kept.decay == 0.9
     trainer.run()
     np.testing.assert_allclose(losses(tmp_path / "changed"), losses(tmp_path / "straight"), rtol=2e-3)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0)])
+def test_a_run_that_goes_on_may_take_up_an_average_of_its_weights_or_drop_it(
+    data: Path, tmp_path: Path, before: float, after: float
+) -> None:
+    recipe = replace(RECIPE, steps=2, schedule="constant", validate_every=0)
+    small_trainer(replace(recipe, ema=before), data, tmp_path).run()
+    trainer = small_trainer(replace(recipe, ema=after, steps=4), data, tmp_path)
+    trainer.resume()
+    weights = [weight.detach().clone() for weight in trainer.trained]
+    with trainer.average.in_place():  # what was loaded, not what the network was made with
+        assert all(map(torch.equal, trainer.trained, weights))
+    trainer.run()
+    assert len(losses(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learns": "motion"}, "recipe key 'learns' is 'motion' and was 'all'"),
+        ({"adversarial": 0.1}, r"recipe key 'adversarial' is 0\.1 and was 0\.0"),
+    ],
+)
+def test_a_change_of_what_the_checkpoints_hold_is_refused_by_name(
+    data: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    recipe = replace(RECIPE, steps=1, validate_every=0)
+    small_trainer(recipe, data, tmp_path).run()
+    before = (tmp_path / "run.json").read_bytes()
+    trainer = small_trainer(replace(recipe, steps=2, **change), data, tmp_path)
+    with pytest.raises(RecipeError, match=message):
+        trainer.resume()
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_other_models_and_ranks_are_refused_and_weights_of_losses_are_not() -> None:
+    with pytest.raises(RecipeError, match="'model' is 'sd15' and was 'lcm'"):
+        check_held(asdict(LCMRecipe()), SD15Recipe())
+    with pytest.raises(RecipeError, match=r"'rank' is 4 and was 64: .* rank=64"):
+        check_held(asdict(LCMRecipe()), LCMRecipe(rank=4))
+    check_held(asdict(BuiltinRecipe(adversarial=0.1)), BuiltinRecipe(adversarial=0.2, seed=3))
+    check_held({}, BuiltinRecipe())
 
 
 def test_a_run_logs_and_validates_its_last_step_once_and_is_left_alone_then(

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
+from lightningdrag.training.recipe import Recipe, RecipeError
+
 FOLDER = "checkpoints"
+HELD = ("model", "learns", "adversarial", "rank")
+"""Keys of recipes that say which weights a checkpoint holds; of "adversarial", whether it is 0."""
 
 
 def save_checkpoint(accelerator: Accelerator, out: Path, step: int, keep: int) -> None:
@@ -28,6 +34,24 @@ def save_checkpoint(accelerator: Accelerator, out: Path, step: int, keep: int) -
         for left in final.parent.glob("*.partial"):
             shutil.rmtree(left)
     accelerator.wait_for_everyone()
+
+
+def check_held(before: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuse to go on by a recipe that asks for other weights than a run's checkpoints hold.
+
+    Args:
+        before: the fields of the recipe that the run was last started with.
+
+    Raises:
+        RecipeError: naming the key and both values.
+    """
+    for key in HELD:
+        old, new = before.get(key), getattr(recipe, key, None)
+        if None not in (old, new) and old != new and not (key == "adversarial" and old and new):
+            raise RecipeError(
+                f"recipe key {key!r} is {new!r} and was {old!r}: the run's checkpoints hold other weights; "
+                f"give another --out, or {key}={old}"
+            )
 
 
 def list_checkpoints(out: Path) -> list[Path]:

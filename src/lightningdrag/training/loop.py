@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, ProjectConfiguration, gather_object
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from lightningdrag.evaluation.provenance import provenance
 from lightningdrag.files import write_atomically
-from lightningdrag.training.checkpoints import list_checkpoints, save_checkpoint
+from lightningdrag.training.average import Average
+from lightningdrag.training.checkpoints import check_held, list_checkpoints, save_checkpoint
 from lightningdrag.training.loader import Batch, Share, batches, validation_batches
 from lightningdrag.training.log import Report, RunLog, peak_memory
 from lightningdrag.training.recipe import Recipe, RecipeError, published
@@ -80,11 +80,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=True)
         self.model, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.average = None
-        if recipe.ema:
-            self.average = EMAModel(self.trained, decay=recipe.ema, foreach=True)
-            self.accelerator.register_for_checkpointing(self.average)
-        self.accelerator.register_for_checkpointing(self)
+        self.average = Average(self.trained, recipe.ema)
+        self.accelerator.register_for_checkpointing(self.average, self)
         self.log = RunLog(self.accelerator, out, report)
         self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
         self._saved_step = 0
@@ -111,23 +108,25 @@ class Trainer:
         self._saved_step = self.step
 
     def resume(self) -> bool:
-        """Continue from the folder's last checkpoint, by the recipe as it is now; False if it has none."""
+        """Continue from the folder's last checkpoint, by the recipe as it is now; False if it has none.
+
+        Raises:
+            RecipeError: it asks for other weights than the checkpoint holds.
+        """
         found = list_checkpoints(self.out)
         if not found:
             return False
+        check_held(self._read_facts().get("recipe", {}), self.recipe)
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.accelerator.load_state(str(found[-1]))
         self.accelerator.step = 0  # of micro-batches: there may be more or fewer to a batch by now
         for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
-        if self.average is not None:
-            self.average.decay = self.recipe.ema
-            self.average.to(self.accelerator.device)
         return True
 
     def save(self) -> None:
         """Write the weights that users load, then a checkpoint, each beside and then renamed."""
-        with self._averaged():
+        with self.average.in_place():
             weights = self.accelerator.get_state_dict(self.model)
             if self.accelerator.is_main_process:
                 facts = {"step": self.step, "recipe": json.dumps(published(self.recipe))}
@@ -169,11 +168,16 @@ class Trainer:
 
     def _write_facts(self) -> None:
         """Recipe, data, and where and how the run was started each time: what a model card is made from."""
-        path = self.out / RUN_FILE
         if self.accelerator.is_main_process:
-            starts = json.loads(path.read_text())["starts"] if self.step and path.exists() else []
+            starts = self._read_facts().get("starts", []) if self.step else []
             facts = {"recipe": asdict(self.recipe), "data": self.data, "starts": [*starts, provenance()]}
-            write_atomically(path, json.dumps(facts, indent=1, ensure_ascii=False).encode())
+            text = json.dumps(facts, indent=1, ensure_ascii=False)
+            write_atomically(self.out / RUN_FILE, text.encode())
+
+    def _read_facts(self) -> dict[str, Any]:
+        """What the last start wrote; empty if there was none."""
+        path = self.out / RUN_FILE
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def _train(self, dev: list[Batch]) -> None:
         """Train and save, to the end of the schedule or until the run is stopped."""
@@ -237,8 +241,7 @@ class Trainer:
                         self._diverge(terms["loss"], norm, seen)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.step(self.trained)
+        self.average.step()
         self.step += 1
         decay = min(0.98, self.step / (self.step + 1))
         self.usual_loss = decay * self.usual_loss + (1 - decay) * abs(terms["loss"])
@@ -270,7 +273,7 @@ class Trainer:
 
     def _validate(self, dev: list[Batch]) -> None:
         self.model.eval()
-        with suppress(_Stopped), self._averaged(), torch.inference_mode():
+        with suppress(_Stopped), self.average.in_place(), torch.inference_mode():
             batches = self._until_stopped(dev)
             scores, picture = validate(lambda batch: self.model(batch, sample=True), batches)
         self.model.train()
@@ -308,19 +311,6 @@ class Trainer:
             self.accelerator.num_processes,
         )
         return batches(self.data, recipe, recipe.large_size if large else recipe.size, share), large
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The averaged weights in the place of the present ones."""
-        if self.average is None:
-            yield
-            return
-        self.average.store(self.trained)
-        self.average.copy_to(self.trained)
-        try:
-            yield
-        finally:
-            self.average.restore(self.trained)
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
