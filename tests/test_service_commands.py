@@ -49,6 +49,15 @@ def test_the_page_is_opened_with_the_whole_token(monkeypatch: pytest.MonkeyPatch
     assert parse_qs(opened.get(timeout=10).removeprefix("#")) == {"token": ["ab+/cd&e%f=="]}
 
 
+@pytest.mark.parametrize("verb", ["ui", "serve", "batch"])
+def test_options_that_no_model_has_are_refused_at_once(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "edit.json").write_text("{}")
+    arguments = (verb, str(tmp_path)) if verb == "batch" else (verb, "--model", "builtin", "--model", "warp")
+    done = run(*arguments, "--option", "low-memory")
+    assert done.returncode == 2
+    assert "has no option low-memory; options are for SD 1.5" in done.stderr
+
+
 def test_ui_takes_photos_as_large_as_edit_does(monkeypatch: pytest.MonkeyPatch) -> None:
     from lightningdrag.commands.ui import ui
     from lightningdrag.photo import MAX_BYTES, MAX_PIXELS

@@ -220,6 +220,20 @@ def test_transparency_counts_in_what_a_session_takes() -> None:
     assert editor.open(clear).nbytes == editor.open(opaque).nbytes + 120 * 160
 
 
+def test_options_are_given_to_the_models_that_are_sd15(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model_index.json").touch()  # of a saved pipeline
+    given = {}
+    monkeypatch.setattr(
+        DragEditor, "from_pretrained", lambda name, options, **_: given.update({name: options})
+    )
+    Workbench(["builtin", "sd15", str(tmp_path), "owner/model"], options=("deep-cache",))
+    having = [name for name, options in given.items() if options == ("deep-cache",)]
+    assert having == ["sd15", str(tmp_path), "owner/model"]
+    assert [name for name, options in given.items() if not options] == ["builtin", "warp"]
+
+
 def test_a_killed_worker_fails_its_job_and_the_next_one_works(
     server: Running, worker: ProcessWorker, photo: Photo
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightningdrag.commands.console import note, print_json, report_error
-from lightningdrag.commands.edit import Device, Dtype, Json, Model
+from lightningdrag.commands.edit import Device, Dtype, Json, Model, Options
 from lightningdrag.drag import FormatError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def batch(
     model: Model = "builtin",
     device: Device = "auto",
     dtype: Dtype = "auto",
+    option: Options = None,
     as_json: Json = False,
 ) -> None:
     """Run every request of a folder.
@@ -40,7 +41,7 @@ def batch(
     from rich.console import Console
     from rich.progress import track
 
-    from lightningdrag.checkpoints.catalogue import check_name
+    from lightningdrag.checkpoints.catalogue import check_name, check_options
     from lightningdrag.checkpoints.hub import check_dtype
 
     if not folder.is_dir():
@@ -50,12 +51,13 @@ def batch(
         raise FormatError(f"no requests in {folder}: expected files *.json")
     check_name(model)
     check_dtype(dtype)
+    check_options(option or ())
     out = out or folder / "results"
     out.mkdir(parents=True, exist_ok=True)
 
     from lightningdrag.editor import DragEditor
 
-    editor = DragEditor.from_pretrained(model, device=device, dtype=dtype)
+    editor = DragEditor.from_pretrained(model, device=device, dtype=dtype, options=option or ())
     watched = track(
         requests, "Dragging", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightningdrag.commands.edit import Dtype
+from lightningdrag.commands.edit import Dtype, Options
 
 if TYPE_CHECKING:
     from lightningdrag.service.settings import Settings
@@ -44,6 +44,7 @@ def serve(
     model: Models = None,
     device: Devices = None,
     dtype: Dtype = "auto",
+    option: Options = None,
     token: Token = None,
     insecure: Insecure = False,
     queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait; more are refused.")] = 32,
@@ -75,6 +76,7 @@ def serve(
         model,
         device,
         dtype,
+        option,
         token,
         insecure,
         max_bytes=max_bytes,
@@ -101,6 +103,7 @@ def checked_settings(
     model: list[str] | None,
     device: list[str] | None,
     dtype: str,
+    option: list[str] | None,
     token: str | None,
     insecure: bool,
     **limits: Any,
@@ -108,21 +111,26 @@ def checked_settings(
     """What ``ui`` and ``serve`` are both told, checked; ``limits`` are further fields of the settings.
 
     Raises:
-        ValueError: an unknown model or dtype, or a server open to others without a token.
+        ValueError: an unknown model, dtype or option, or a server open to others without a token.
     """
-    from lightningdrag.checkpoints.catalogue import check_name
+    from lightningdrag.checkpoints.catalogue import ModelError, check_name, check_options
     from lightningdrag.checkpoints.hub import check_dtype
     from lightningdrag.service.server import check_access
-    from lightningdrag.service.settings import LOOPBACK, Settings
+    from lightningdrag.service.settings import LOOPBACK, Settings, takes_options
 
     check_access(host, token, insecure)
-    for name in model or ():
+    models = tuple(model or ("builtin",))
+    for name in models:
         check_name(name)
     check_dtype(dtype)
+    check_options(option or ())
+    if option and not any(map(takes_options, models)):
+        raise ModelError(f"{', '.join(models)} has no option {', '.join(option)}; options are for SD 1.5")
     return Settings(
-        models=tuple(model or ("builtin",)),
+        models=models,
         devices=tuple(device or ("auto",)),
         dtype=dtype,
+        options=tuple(option or ()),
         token=token,
         any_host=host not in LOOPBACK,
         **limits,

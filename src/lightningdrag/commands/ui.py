@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lightningdrag.commands.edit import Dtype
+from lightningdrag.commands.edit import Dtype, Options
 from lightningdrag.commands.serve import Devices, Host, Insecure, Models, Port, Token, checked_settings
 
 
@@ -24,6 +24,7 @@ def ui(
     model: Models = None,
     device: Devices = None,
     dtype: Dtype = "auto",
+    option: Options = None,
     token: Token = None,
     insecure: Insecure = False,
 ) -> None:
@@ -35,5 +36,5 @@ def ui(
     from lightningdrag.service.server import serve
 
     limits = {"max_bytes": MAX_BYTES, "max_pixels": MAX_PIXELS}  # what edit takes
-    settings = checked_settings(host, model, device, dtype, token, insecure, **limits)
+    settings = checked_settings(host, model, device, dtype, option, token, insecure, **limits)
     serve(settings, host, port, open_browser=not no_browser)

@@ -27,7 +27,7 @@ PAGE = Path(__file__).parent / "page"
 def process_workers(settings: Settings) -> list[Worker]:
     """One worker process for each device."""
     return [
-        ProcessWorker(settings.models, device, settings.dtype, settings.job_timeout)
+        ProcessWorker(settings.models, device, settings.dtype, settings.job_timeout, settings.options)
         for device in settings.devices
     ]
 

@@ -35,11 +35,11 @@ PINNED = 16
 class Replica:
     """A workbench behind Serve."""
 
-    def __init__(self, models: tuple[str, ...], dtype: str) -> None:
+    def __init__(self, models: tuple[str, ...], dtype: str, options: tuple[str, ...]) -> None:
         from lightningdrag.service.workbench import Workbench
 
         Image.MAX_IMAGE_PIXELS = None  # a task brings the front's own bound
-        self._bench = Workbench(models, "auto", dtype)
+        self._bench = Workbench(models, "auto", dtype, options)
         self._thread = ThreadPoolExecutor(1)
 
     async def about(self) -> dict[str, dict[str, Any]]:
@@ -143,7 +143,7 @@ def build(settings: Settings, replicas: int, gpus: float = 0, cpus: float = 1) -
     )
     options: Any = {"max_ongoing_requests": 1000, "ray_actor_options": {"num_cpus": 0.5}}
     app: Any = serve.deployment(serve.ingress(front)(), name="Front", **options)
-    return app.bind(workbench.bind(settings.models, settings.dtype))
+    return app.bind(workbench.bind(settings.models, settings.dtype, settings.options))
 
 
 def serve_on_ray(settings: Settings, host: str, port: int, *, replicas: int, gpus: float) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from lightningdrag.checkpoints.catalogue import check_name
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -15,6 +18,7 @@ class Settings:
         models: names, folders or hub ids; the first is used where a request names none.
         devices: one worker process for each.
         dtype: as ``DragEditor.from_pretrained``.
+        options: the same, for those models that :func:`takes_options`.
         token: wanted of every caller of the API; None wants none.
         any_host: answer whatever the Host header says; False takes loopback names only, which keeps
             other sites' pages from reaching a server without token by rebinding a name.
@@ -36,6 +40,7 @@ class Settings:
     models: tuple[str, ...] = ("builtin",)
     devices: tuple[str, ...] = ("auto",)
     dtype: str = "auto"
+    options: tuple[str, ...] = ()
     token: str | None = None
     any_host: bool = False
     max_bytes: int = 64 * 2**20
@@ -53,3 +58,11 @@ class Settings:
     abandon_after: float = 15.0
     job_timeout: float = 600.0
     grace: float = 10.0
+
+
+def takes_options(model: str) -> bool:
+    """Is it SD 1.5, which options are for? A hub id may be; if it is not, loading it refuses them."""
+    kind = check_name(model)
+    return (
+        model == "sd15" or kind == "hub" or (kind == "path" and (Path(model) / "model_index.json").is_file())
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from lightningdrag.editor import DragEditor, EditResult, EditSession
 from lightningdrag.masks import bounding_box
 from lightningdrag.models.protocol import BatchModel, Callback
 from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
+from lightningdrag.service.settings import takes_options
 from lightningdrag.service.task import Outcome, Patch, Task
 
 CACHE_BYTES = 2**30
@@ -31,14 +32,25 @@ class Workbench:
     Args:
         models: names, folders or hub ids; "warp", which has no weights, is always there.
         device, dtype: as ``DragEditor.from_pretrained``.
+        options: the same, for the models that are SD 1.5.
 
     Raises:
         ValueError: a model that cannot be loaded.
     """
 
-    def __init__(self, models: Iterable[str], device: str = "auto", dtype: str = "auto") -> None:
-        names = dict.fromkeys([*models, "warp"])
-        self._editors = {name: DragEditor.from_pretrained(name, device=device, dtype=dtype) for name in names}
+    def __init__(
+        self,
+        models: Iterable[str],
+        device: str = "auto",
+        dtype: str = "auto",
+        options: Collection[str] = (),
+    ) -> None:
+        self._editors = {
+            name: DragEditor.from_pretrained(
+                name, device=device, dtype=dtype, options=options if takes_options(name) else ()
+            )
+            for name in dict.fromkeys([*models, "warp"])
+        }
         self._sessions: OrderedDict[tuple[str, str], EditSession] = OrderedDict()
 
     def about(self) -> dict[str, dict[str, Any]]:

@@ -73,12 +73,19 @@ class ProcessWorker:
     """A worker process on one device of this machine.
 
     Args:
-        models, device, dtype: as :class:`~lightningdrag.service.workbench.Workbench`.
+        models, device, dtype, options: as :class:`~lightningdrag.service.workbench.Workbench`.
         timeout: seconds between two signs of life while it works; then the process is killed.
     """
 
-    def __init__(self, models: tuple[str, ...], device: str, dtype: str, timeout: float) -> None:
-        self._arguments = (models, device, dtype)
+    def __init__(
+        self,
+        models: tuple[str, ...],
+        device: str,
+        dtype: str,
+        timeout: float,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self._arguments = (models, device, dtype, options)
         self._timeout = timeout
         self._context = multiprocessing.get_context("spawn")  # a forked torch would not be whole
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
@@ -158,7 +165,14 @@ class ProcessWorker:
         self._cancels.close()
 
 
-def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device: str, dtype: str) -> None:
+def work(
+    tasks: Connection,
+    cancels: Connection,
+    models: tuple[str, ...],
+    device: str,
+    dtype: str,
+    options: tuple[str, ...],
+) -> None:
     """The worker process: load the models, then answer tasks until the server is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a group, they are the server's to handle
         signal.signal(number, signal.SIG_IGN)
@@ -167,7 +181,7 @@ def work(tasks: Connection, cancels: Connection, models: tuple[str, ...], device
     try:
         from lightningdrag.service.workbench import Workbench
 
-        bench = Workbench(models, device, dtype)
+        bench = Workbench(models, device, dtype, options)
     except Exception as error:
         tasks.send(("not-ready", f"the model cannot be loaded: {error}"))
         return
