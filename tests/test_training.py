@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import training_small
 from lightningdrag.commands.train import reporting
 from lightningdrag.data.shards import Dataset, open_shards
 from lightningdrag.data.tracks import PLAIN, VISIBLE
+from lightningdrag.training import loader
 from lightningdrag.training.builtin import take
 from lightningdrag.training.critic import Critic, adversarial_terms
 from lightningdrag.training.crops import collate, fixed_crop, make_crop
@@ -138,6 +140,52 @@ def test_pictures_are_never_scaled_up(folder: Path, dataset: Dataset) -> None:
         Mixture(str(folder), replace(RECIPE, large_size=192), 64)
     with pytest.raises(ValueError, match="no dev pair"):
         validation_batches(str(folder), 192, 4, 2)
+
+
+@pytest.mark.parametrize("member", ["first.jpg", "motion.npz", "mask.png", "meta.json"])
+def test_a_damaged_sample_is_named_and_passed_over(tmp_path: Path, member: str) -> None:
+    folder = str(write_dataset(tmp_path, count=2))
+    recipe = replace(RECIPE, large_size=0)
+    damage(tmp_path / "train-video-00000.tar", 0, member)
+    with pytest.warns(UserWarning, match="passed over: a sample of clip0 in .* is damaged"):
+        examples = [Mixture(folder, recipe, 64)[i] for i in range(4)]
+    assert {example.pair for example in examples} == {"video clip1 0-1"}
+    again = [Mixture(folder, recipe, 64)[i] for i in (3, 2)]
+    np.testing.assert_array_equal(again[0].crop.source, examples[3].crop.source)
+
+
+def test_damaged_dev_samples_are_left_out_and_a_dataset_of_nothing_else_is_refused(tmp_path: Path) -> None:
+    folder = str(write_dataset(tmp_path, count=1))
+    damage(tmp_path / "dev-video-00000.tar", 1, "second.jpg")
+    with pytest.warns(UserWarning, match="clip2"):
+        assert sum(len(batch.pairs) for batch in validation_batches(folder, 64, 4, 2)) == 3
+    damage(tmp_path / "train-video-00000.tar", 0, "second.jpg")
+    with pytest.warns(UserWarning, match="clip0"), pytest.raises(ValueError, match="are all damaged"):
+        Mixture(folder, RECIPE, 64)
+
+
+def test_what_cannot_be_read_is_tried_again(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [OSError("the network"), OSError("the network")]
+
+    def read(self: Dataset, index: int) -> str:
+        if failures:
+            raise failures.pop()
+        return "a sample"
+
+    monkeypatch.setattr(loader, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(Dataset, "read", read)
+    assert loader.read_whole(dataset, 0) == "a sample"
+    failures += [OSError("the network")] * 3
+    with pytest.raises(OSError, match="the network"):
+        loader.read_whole(dataset, 0)
+
+
+def damage(tar: Path, number: int, member: str) -> None:
+    """Overwrite the beginning of a sample's file."""
+    offset, size = json.loads(tar.with_suffix(".json").read_text())[number]["members"][member]
+    content = bytearray(tar.read_bytes())
+    content[offset : offset + size // 2] = b"\x07" * (size // 2)
+    tar.write_bytes(content)
 
 
 def test_the_true_motion_scores_best(dataset: Dataset) -> None:

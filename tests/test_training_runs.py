@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from lightningdrag.commands import build_app
+from lightningdrag.data.shards import read_index, write_index
 from lightningdrag.training.checkpoints import check_held, list_checkpoints
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import Diverged, micro_batch
@@ -154,6 +155,32 @@ def test_a_run_goes_on_by_the_recipe_as_it_is_now(data: Path, tmp_path: Path) ->
     assert trainer.average.kept.decay == 0.9
     trainer.run()
     np.testing.assert_allclose(losses(tmp_path / "changed"), losses(tmp_path / "straight"), rtol=2e-3)
+
+
+def test_a_dataset_that_grows_does_not_change_the_runs_that_learn_from_it(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "pairs", count=4)
+    recipe = replace(RECIPE, steps=4, large_size=96, large_from=0.75, schedule="constant", validate_every=0)
+    small_trainer(recipe, folder, tmp_path / "straight").run()
+    small_trainer(replace(recipe, steps=2), folder, tmp_path / "run").run()
+    more = write_dataset(tmp_path / "more", count=8) / "train-video-00000"
+    for suffix in (".tar", ".json"):
+        more.with_suffix(suffix).rename(folder / f"train-video-00001{suffix}")
+    shards = read_index(str(folder))["shards"]
+    write_index(str(folder), [{**shards[0], "file": "train-video-00001.tar"}, *shards])
+
+    trainer = small_trainer(recipe, folder, tmp_path / "run")
+    trainer.resume()
+    trainer.run()
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["shards"] == [
+        "train-video-00000.tar",
+        "dev-video-00000.tar",
+    ]
+    write_index(str(folder), shards[1:])
+    trainer = small_trainer(replace(recipe, steps=6), folder, tmp_path / "run")
+    trainer.resume()
+    with pytest.raises(ValueError, match=r"has no shard train-video-00000\.tar any more"):
+        trainer.run()
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0)])

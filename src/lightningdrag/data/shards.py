@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ _JPEG = [
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 ]
+
+
+class DamagedSample(ValueError):
+    """A stored sample that cannot be decoded; its clip is named."""
 
 
 @dataclass(frozen=True)
@@ -176,14 +180,21 @@ class Dataset:
         return meta
 
     def read(self, index: int) -> Sample:
-        """Decode one sample: its files lie in a row in the tar, and are read at once."""
+        """Decode one sample: its files lie in a row in the tar, and are read at once.
+
+        Raises:
+            DamagedSample: what was read is no sample.
+            OSError: it could not be read.
+        """
         tar, members = self._places[index]
         start = min(offset for offset, _ in members.values())
         stop = max(offset + size for offset, size in members.values())
         content = memoryview(storage.read_range(tar, start, stop - start))
-        return decode_sample(
-            {name: bytes(content[at - start : at - start + size]) for name, (at, size) in members.items()}
-        )
+        files = {name: bytes(content[at - start : at - start + size]) for name, (at, size) in members.items()}
+        try:
+            return decode_sample(files)
+        except Exception as error:  # damaged files fail in many ways
+            raise DamagedSample(f"a sample of {self.clips[index]} in {tar} is damaged: {error}") from error
 
 
 def open_shards(
@@ -191,6 +202,7 @@ def open_shards(
     split: str = "train",
     kinds: Collection[str] = KINDS,
     licences: Collection[str] | None = None,
+    only: Sequence[str] | None = None,
 ) -> Dataset:
     """Open a prepared dataset; shards that are finished now are seen, later ones are not.
 
@@ -199,18 +211,32 @@ def open_shards(
         split: ``"train"`` or ``"dev"``.
         kinds: any of ``"video"``, ``"pose"``, ``"synthetic"``.
         licences: keep samples all of whose pictures are under these licences; None keeps all.
+        only: the shards' files (:func:`shard_files`), for the same samples however many there are by then;
+            None opens all.
 
     Raises:
         FileNotFoundError: the folder has no index.
-        ValueError: the index has another format, or no shard fits.
+        ValueError: the index has another format, lacks one of ``only``, or no shard fits.
     """
     folder = str(folder)
-    index = read_index(folder)
-    shards = [s for s in index["shards"] if s["split"] == split and s["kind"] in kinds]
+    finished = {shard["file"]: shard for shard in read_index(folder)["shards"]}
+    files = list(finished) if only is None else only
+    if gone := [file for file in files if file not in finished]:
+        raise ValueError(f"{folder} has no shard {gone[0]} any more")
+    shards = [s for s in map(finished.__getitem__, files) if s["split"] == split and s["kind"] in kinds]
     if not shards:
-        there = sorted({(s["split"], s["kind"]) for s in index["shards"]})
+        there = sorted({(s["split"], s["kind"]) for s in finished.values()})
         raise ValueError(f"{folder} has no {split!r} shard of kinds {sorted(kinds)}; it has {there}")
     return Dataset(folder, shards, licences)
+
+
+def shard_files(folder: str | Path) -> list[str]:
+    """The shards that are finished now.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_index` does.
+    """
+    return [shard["file"] for shard in read_index(str(folder))["shards"]]
 
 
 def read_entries(folder: str, shard: dict[str, Any]) -> list[dict[str, Any]]:
@@ -235,4 +261,7 @@ def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
 
 
 def _decode(content: bytes, mode: int = cv2.IMREAD_COLOR_RGB) -> np.ndarray:
-    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), mode))
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+    if image is None:
+        raise ValueError("a picture cannot be decoded")
+    return np.asarray(image)

@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from lightningdrag.data.shards import KINDS, Dataset, Sample, open_shards
+from lightningdrag.data.shards import KINDS, DamagedSample, Dataset, Sample, open_shards
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.crops import Crop, collate, fixed_crop, make_crop
 from lightningdrag.training.losses import Labels, to_device
@@ -33,6 +35,8 @@ PREFETCH = 4
 """Batches that a worker holds ready."""
 MEASURED = 8
 """Pairs of each kind that are opened to see whether the dataset is large enough for the crops."""
+WAITS = (1.0, 5.0, 25.0)
+"""Seconds before what could not be read is tried again: what is behind a network fails at times."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,14 @@ class Mixture(TorchDataset[Example]):
 
     Args:
         data: a prepared dataset's folder.
-        size: side of the crops in pixels. Pairs smaller than it are passed over.
+        size: side of the crops in pixels. Pairs smaller than it are passed over, and damaged ones.
+        shards: the dataset's files to draw from; None takes all that are finished now.
 
     Raises:
         ValueError: the dataset has no pairs of a kind or licence, or none large enough.
     """
 
-    def __init__(self, data: str, recipe: Recipe, size: int) -> None:
+    def __init__(self, data: str, recipe: Recipe, size: int, shards: Sequence[str] | None = None) -> None:
         self.recipe = recipe
         self.size = size
         self.datasets: dict[str, Dataset] = {}
@@ -95,7 +100,7 @@ class Mixture(TorchDataset[Example]):
         for kind in KINDS:
             if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
                 continue
-            dataset = open_shards(data, "train", [kind], recipe.licences or None)
+            dataset = open_shards(data, "train", [kind], recipe.licences or None, shards)
             groups = defaultdict(list)
             for i, group in enumerate(dataset.groups):
                 groups[group].append(i)
@@ -110,13 +115,15 @@ class Mixture(TorchDataset[Example]):
         rng = np.random.default_rng((self.recipe.seed, number))
         names = list(self.recipe.mixture)
         share = np.array([self.recipe.mixture[name] for name in names])
-        while True:  # a few pairs are too small or hold no motion inside any crop: draw another
+        while True:  # a few pairs are damaged, too small or hold no motion inside any crop: draw another
             name = names[rng.choice(len(names), p=share / share.sum())]
             kind = stored_kind(name)
             dataset, groups = self.datasets[kind], self.members[kind]
             group = groups[rng.choice(len(groups), p=self.sizes[kind])]
             weight = dataset.motions[group].clip(max=LARGEST_WEIGHT).astype(np.float64)
-            sample = dataset.read(int(rng.choice(group, p=weight / weight.sum())))
+            sample = read_whole(dataset, int(rng.choice(group, p=weight / weight.sum())))
+            if sample is None:
+                continue
             try:
                 crop = make_crop(sample, self.size, rng, identity=name == "identity")
             except ValueError:
@@ -162,7 +169,26 @@ def stack(examples: list[Example]) -> Batch:
     return Batch(drags, labels, [e.number for e in examples], [e.pair for e in examples])
 
 
-def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batch]:
+def read_whole(dataset: Dataset, index: int) -> Sample | None:
+    """A sample; None, with a warning that names its clip, if it is damaged.
+
+    Raises:
+        OSError: it could not be read, however often.
+    """
+    try:
+        for wait in WAITS:
+            with suppress(OSError):
+                return dataset.read(index)
+            time.sleep(wait)
+        return dataset.read(index)
+    except DamagedSample as error:
+        warnings.warn(f"passed over: {error}", stacklevel=2)
+        return None
+
+
+def batches(
+    data: str, recipe: Recipe, size: int, share: Share, shards: Sequence[str] | None = None
+) -> Iterator[Batch]:
     """Stream micro-batches of ``size`` crops through ``recipe.workers`` processes.
 
     Raises:
@@ -174,7 +200,7 @@ def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batc
     atexit.register(held.close)
     return iter(
         DataLoader(
-            Mixture(data, recipe, size),
+            Mixture(data, recipe, size, shards),
             batch_sampler=share,
             collate_fn=stack,
             num_workers=workers,
@@ -187,16 +213,20 @@ def batches(data: str, recipe: Recipe, size: int, share: Share) -> Iterator[Batc
     )
 
 
-def validation_batches(data: str, size: int, count: int, micro: int) -> list[Batch]:
+def validation_batches(
+    data: str, size: int, count: int, micro: int, shards: Sequence[str] | None = None
+) -> list[Batch]:
     """The same ``count`` dev crops every time, spread over the dev split.
 
     Raises:
         ValueError: there is none.
     """
-    dataset = open_shards(data, "dev", ["video"])
+    dataset = open_shards(data, "dev", ["video"], only=shards)
     examples = []
     for i in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int):
-        sample = dataset.read(int(i))
+        sample = read_whole(dataset, int(i))
+        if sample is None:
+            continue
         try:
             examples.append(Example(int(i), pair_name(sample), fixed_crop(sample, size)))
         except ValueError:  # a drag longer than the crop, or a picture smaller
@@ -210,7 +240,10 @@ def _check_size(dataset: Dataset, name: str, recipe: Recipe) -> None:
     """Refuse a dataset whose pictures are too small for the crops that the run will come to."""
     largest = max(recipe.size, recipe.large_size)
     some = np.linspace(0, len(dataset) - 1, min(MEASURED, len(dataset))).round().astype(int)
-    short = max(min(dataset.read(int(i)).mask.shape) for i in some)
+    sizes = [min(sample.mask.shape) for i in some if (sample := read_whole(dataset, int(i)))]
+    if not sizes:
+        raise ValueError(f"of the {name}, the {len(some)} that were opened are all damaged")
+    short = max(sizes)
     if short < largest:
         raise ValueError(
             f"the {name} measure {short} px on the short side, too few for crops of {largest} px; prepare "

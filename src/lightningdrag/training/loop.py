@@ -17,9 +17,15 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, ProjectConfiguration, gather_object
+from accelerate.utils import (
+    DistributedType,
+    ProjectConfiguration,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor
 
+from lightningdrag.data.shards import shard_files
 from lightningdrag.evaluation.provenance import provenance
 from lightningdrag.files import write_atomically
 from lightningdrag.training.average import Average
@@ -85,6 +91,7 @@ class Trainer:
         self.log = RunLog(self.accelerator, out, report)
         self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
         self._saved_step = 0
+        self.shards: list[str] = []
         self.stopping = self._asked_to_stop = False
         self._clock = time.monotonic()
 
@@ -154,23 +161,35 @@ class Trainer:
         over = self.progress() >= 1
         if not over or (self.recipe.validate_every and not self.log.validated(self.step)):
             self.log.rewind(self.step)
+            self._list_shards()
+            if not over:
+                self._write_facts()
             dev = []
             if self.recipe.validate_every:
                 size, count = self.recipe.size, self.recipe.validation_crops
-                dev = validation_batches(self.data, size, count, self.micro)
+                dev = validation_batches(self.data, size, count, self.micro, self.shards)
             with self._stoppable():
                 if not over:
-                    self._write_facts()
                     self._train(dev)
                 if dev and self.progress() >= 1 and not self.stopping:
                     self._validate(dev)
         self.accelerator.end_training()
 
+    def _list_shards(self) -> None:
+        """The dataset as it is when the run begins: one that grows would change what is drawn later."""
+        kept = self._read_facts().get("shards") if self.step else None
+        self.shards = broadcast_object_list([kept or shard_files(self.data)])[0]
+
     def _write_facts(self) -> None:
         """Recipe, data, and where and how the run was started each time: what a model card is made from."""
         if self.accelerator.is_main_process:
             starts = self._read_facts().get("starts", []) if self.step else []
-            facts = {"recipe": asdict(self.recipe), "data": self.data, "starts": [*starts, provenance()]}
+            facts = {
+                "recipe": asdict(self.recipe),
+                "data": self.data,
+                "shards": self.shards,
+                "starts": [*starts, provenance()],
+            }
             text = json.dumps(facts, indent=1, ensure_ascii=False)
             write_atomically(self.out / RUN_FILE, text.encode())
 
@@ -310,7 +329,8 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        return batches(self.data, recipe, recipe.large_size if large else recipe.size, share), large
+        size = recipe.large_size if large else recipe.size
+        return batches(self.data, recipe, size, share, self.shards), large
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
