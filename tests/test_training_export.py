@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from diffusers import LCMScheduler
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from lightningdrag import DragEditor
@@ -86,12 +88,36 @@ def test_an_sd15_model_is_trained_exported_distilled_exported_and_edits(data: Pa
     assert result.image.size == (64, 64)
 
 
+def test_the_card_tells_of_the_weights_though_the_run_went_on_before_it_was_killed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    for steps in (1, 2):
+        monkeypatch.setattr(sys, "argv", ["lightningdrag", "train", "recipe.yaml", f"steps={steps}"])
+        trainer = small_trainer(replace(RECIPE, steps=steps, validate_every=1), data, run)
+        trainer.resume()
+        trainer.run()
+    with (run / "log.jsonl").open("a") as log:
+        log.write(
+            '{"step": 3, "seconds": 7200, "loss": 1}\n{"step": 3, "seconds": 7200, "dev_model": 99.5}\n'
+        )
+    export(run, tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "0.00 h, 2 steps of 2 samples (4 in all), started 2 times" in card
+    assert "99.5" not in card
+    made_by = "`lightningdrag train recipe.yaml steps=1`, then `lightningdrag train recipe.yaml steps=2`"
+    assert f"| made by | {made_by} |" in card
+
+
 def test_what_is_no_run_and_what_is_there_already_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"no run.json"):
         export(tmp_path, tmp_path / "model")
     (tmp_path / "run.json").write_text(json.dumps({"recipe": {}}))
     with pytest.raises(ExportError, match="is there already"):
         export(tmp_path, tmp_path)
+    with pytest.raises(ExportError, match="no weights yet"):
+        export(tmp_path, tmp_path / "model")
+    save_file({}, tmp_path / "builtin.safetensors", {"step": "1"})
     with pytest.raises(ExportError, match=r"no step in its log.jsonl"):
         export(tmp_path, tmp_path / "model")
 

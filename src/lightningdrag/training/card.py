@@ -24,26 +24,30 @@ def model_card(
     name: str,
     recipe: Recipe,
     starts: Sequence[Mapping[str, str]],
+    step: int,
     log: Sequence[Record],
     data: str,
     licence: str,
+    shards: Sequence[str] | None,
 ) -> str:
     """A card in Markdown.
 
     Args:
         starts: where and how the run was started and continued (:func:`evaluation.provenance.provenance`).
-        log: the run's records.
+        step: that the weights are of.
+        log: the run's records up to there.
         data: the dataset that it learned from.
         licence: of the weights, as whoever publishes them states it.
+        shards: of the dataset, those that it learned from; None is all of them.
     """
-    last = log[-1]
-    samples = last["step"] * recipe.batch
+    commands = dict.fromkeys(ABSOLUTE.sub("", start["command"]) for start in starts)
+    samples = step * recipe.batch
     facts = {
         "model": recipe.model,
         "licence": licence,
-        "made by": f"`{ABSOLUTE.sub('', starts[-1]['command'])}`",
+        "made by": ", then ".join(f"`{command}`" for command in commands),
         "commit": ", ".join(dict.fromkeys(start["commit"] for start in starts)),
-        "compute": f"{last['seconds'] / 3600:.2f} h, {last['step']} steps of {recipe.batch} samples "
+        "compute": f"{log[-1]['seconds'] / 3600:.2f} h, {step} steps of {recipe.batch} samples "
         f"({samples} in all), started {len(starts)} times, on "
         + "; ".join(dict.fromkeys(start["machine"] for start in starts)),
     }
@@ -60,7 +64,9 @@ def model_card(
             "## Recipe\nFields that differ from the recipe's defaults:\n",
             "```json\n" + json.dumps(own, indent=1, ensure_ascii=False) + "\n```\n",
             "## Data\nPairs by kind, source and licence; one of several pictures counts for each of them.\n",
-            _table(("kind", "source", "licence", "pairs", "clips or photos"), data_rows(data, recipe)),
+            _table(
+                ("kind", "source", "licence", "pairs", "clips or photos"), data_rows(data, recipe, shards)
+            ),
         ]
     )
 
@@ -72,13 +78,13 @@ def loss_curve(log: Sequence[Record]) -> bytes:
     return lines({"loss": series}, "step", "loss")
 
 
-def data_rows(data: str, recipe: Recipe) -> list[tuple[object, ...]]:
-    """(kind, source, licence, pairs, clips or photos) of what a recipe takes of a dataset."""
+def data_rows(data: str, recipe: Recipe, shards: Sequence[str] | None = None) -> list[tuple[object, ...]]:
+    """(kind, source, licence, pairs, clips or photos) of what a recipe takes of a dataset, or some shards."""
     rows: list[tuple[object, ...]] = []
     for kind in KINDS:
         if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
             continue
-        dataset = open_shards(data, "train", [kind], recipe.licences or None)
+        dataset = open_shards(data, "train", [kind], recipe.licences or None, shards)
         pairs: dict[str, int] = defaultdict(int)
         pictures, licences = defaultdict(set), defaultdict(set)
         for i in range(len(dataset)):

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from lightningdrag.checkpoints.released import fuse_lcm_lora
 from lightningdrag.checkpoints.tensors import load_strict, load_tensors
@@ -45,10 +46,13 @@ def export(run: Path, out: Path, *, data: str | None = None, licence: str = "not
     if out.exists():
         raise ExportError(f"{out} is there already; give a new folder")
     facts = json.loads((run / RUN_FILE).read_text())
-    recipe, log = make_recipe(facts["recipe"]), read_log(run / LOG_FILE)
+    recipe, step = make_recipe(facts["recipe"]), _saved_step(run)
+    log = [record for record in read_log(run / LOG_FILE) if record["step"] <= step]
     if not log:
         raise ExportError(f"{run} has no step in its {LOG_FILE}; let the training come to its first")
-    card = model_card(out.name, recipe, facts["starts"], log, data or facts["data"], licence)
+    card = model_card(
+        out.name, recipe, facts["starts"], step, log, data or facts["data"], licence, facts.get("shards")
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
         folder = Path(beside) / out.name
@@ -60,6 +64,15 @@ def export(run: Path, out: Path, *, data: str | None = None, licence: str = "not
         (folder / "README.md").write_text(card)
         (folder / "loss.svg").write_bytes(loss_curve(log))
         folder.rename(out)
+
+
+def _saved_step(run: Path) -> int:
+    """The step that the weights are of: the log may have gone on before the run was killed."""
+    weights = next(run.glob("*.safetensors"), None)
+    if weights is None:
+        raise ExportError(f"{run} holds no weights yet; let the training come to its first checkpoint")
+    with safe_open(weights, "pt") as file:
+        return int(file.metadata()["step"])
 
 
 def _trained_pipeline(run: Path, recipe: SD15Recipe) -> LightningDragPipeline:
