@@ -19,13 +19,8 @@ from lightningdrag.checkpoints.builtin import load_builtin
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.training.loader import Batch, validation_batches
 from lightningdrag.training.losses import LABEL_STRIDE
+from lightningdrag.training.validate import psnr
 from lightningdrag.warp import drag_displacement, sample
-
-
-def psnr(image: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """In dB within the mask, ``(B,)``; images in [-1, 1]."""
-    error = ((image - truth).square().mean(1, keepdim=True) * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
-    return -10 * torch.log10(error / 4 + 1e-10)
 
 
 @torch.inference_mode()

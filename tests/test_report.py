@@ -113,7 +113,6 @@ def test_plots_are_drawn_alike_each_time_with_their_labels_as_text() -> None:
     drawn = {
         "scatter": lambda: plots.scatter({"ours": (1.0, 2.0)}, "seconds", "gain", log_x=True),
         "lines": lambda: plots.lines({"ours": ([1, 2], [3, 4]), "b": ([1], [2])}, "seconds", "gain"),
-        "bands": lambda: plots.lines({"o": ([1, 2], [3, 4])}, "seconds", "gain", {"o": ([2, 3], [4, 5])}),
         "histogram": lambda: plots.histogram([1.0, 2.0, float("nan")], "seconds", "gain"),
     }
     for name, draw in drawn.items():

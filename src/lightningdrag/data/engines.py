@@ -19,7 +19,6 @@ from lightningdrag.processes import KILLED, end_with_parent
 Record = dict[str, Any]
 Make = Callable[[Unit], Record]
 
-ENGINES = ("local", "ray")
 OBJECT_STORE = 128 * 2**20  # bytes; only records go through a local Ray, no pictures
 
 

@@ -14,7 +14,16 @@ import cv2
 import numpy as np
 
 from lightningdrag.data.pairs import QUANTUM, FramePair, Rejected
-from lightningdrag.data.tracks import OCCLUDED, STRIDE, UNKNOWN, VISIBLE, cell_centres, look_up, to_cells
+from lightningdrag.data.tracks import (
+    OCCLUDED,
+    STRIDE,
+    UNKNOWN,
+    VISIBLE,
+    cell_centres,
+    look_up,
+    pixel_grid,
+    to_cells,
+)
 
 MAX_SLOPE = 0.85
 CUT_OUT_SHARE = (0.01, 0.25)  # of the photo a segment is cut from
@@ -39,7 +48,7 @@ class Layer:
 
     def backward(self) -> np.ndarray:
         """b(q) - q at every pixel, ``(H, W, 2)``."""
-        grid = _pixels(*self.alpha.shape)
+        grid = pixel_grid(*self.alpha.shape)
         return _affine(self.affine, grid + self.smooth) - grid
 
     def forward(self, positions: np.ndarray) -> np.ndarray:
@@ -93,7 +102,7 @@ def render(layers: list[Layer]) -> FramePair:
     backward = np.zeros_like(grid)
     for index, layer in enumerate(layers):
         field = layer.backward()
-        x, y = cv2.split(_pixels(*shape) + field)
+        x, y = cv2.split(pixel_grid(*shape) + field)
         image = cv2.remap(layer.image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         alpha = layer.alpha
         if index:
@@ -132,7 +141,7 @@ def local_deformation(shape: tuple[int, int], rng: np.random.Generator) -> np.nd
     centre = np.array([rng.uniform(0.15, 0.85) * width, rng.uniform(0.15, 0.85) * height])
     aspect = np.exp(rng.uniform(-0.6, 0.6))
     angle = rng.uniform(0, np.pi)
-    offset = _pixels(*shape) - centre
+    offset = pixel_grid(*shape) - centre
     turned = offset @ _rotation(angle) / (radius * np.array([aspect, 1 / aspect]))
     falloff = _bump(np.linalg.norm(turned, axis=-1))[..., None]
     direction = np.array([np.cos(angle), np.sin(angle)])
@@ -326,11 +335,6 @@ def _packed(
 
 def _over(image: np.ndarray, alpha: np.ndarray, below: np.ndarray) -> np.ndarray:
     return below + alpha[..., None] * (image.astype(np.float32) - below)
-
-
-def _pixels(height: int, width: int) -> np.ndarray:
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return np.stack((x, y), -1)
 
 
 def _affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -50,16 +50,13 @@ def lines(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     x_label: str,
     y_label: str,
-    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     log_x: bool = False,
 ) -> bytes:
-    """Curves (xs, ys) by name; ``bands`` gives some of them (lows, highs) to shade."""
+    """Curves (xs, ys) by name."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(x_label, y_label)
         for i, (name, (xs, ys)) in enumerate(series.items()):
             axes.plot(xs, ys, markersize=4, linewidth=1.6, label=name, **_look(i))
-            if bands and name in bands:
-                axes.fill_between(xs, *bands[name], color=_look(i)["color"], alpha=0.15, linewidth=0)
         if log_x:
             _log_x(axes)
         if len(series) > 1:
