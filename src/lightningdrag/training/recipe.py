@@ -36,7 +36,8 @@ class Recipe:
     steps: int = 8000
     """Optimiser steps; the learning rate has come down to nearly nothing at the last."""
     minutes: float = 0.0
-    """Wall-clock bound (0 = none): the schedule follows whichever of the two is further on."""
+    """Bound of training in minutes (0 = none), without starting, validating and saving, which come on top:
+    the schedule follows whichever of the two is further on."""
     size: int = 128
     """Side of the training crops in pixels, a multiple of ``multiple``."""
     large_size: int = 0
