@@ -117,6 +117,18 @@ def test_settings_of_a_saved_edit_are_not_those_of_the_next_photo(editor: Editor
     assert (options["num_images"], options["seed"], options["steps"]) == (1, None, 2)
 
 
+def test_settings_that_are_no_whole_numbers_are_used(editor: EditorPage) -> None:
+    editor.open()
+    editor.click("Settings")
+    for name, value in (("Guidance", "3.25"), ("Longest step", "12.5")):
+        editor.page.get_by_role("spinbutton", name=name).fill(value)
+    editor.press("Escape")
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    options = json.loads(editor.download("The edit, JSON"))["options"]
+    assert (options["guidance"], options["max_step"]) == (3.25, 12.5)
+
+
 def test_a_saved_edit_is_opened_again(editor: EditorPage, tmp_path) -> None:
     saved = tmp_path / "edit.json"
     saved.write_text(EditRequest((Drag(NOSE, ASIDE),), num_images=2).to_json())
