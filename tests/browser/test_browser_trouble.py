@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
+
+import pytest
 from conftest import TOKEN
-from editor_page import SHOWN, EditorPage
+from editor_page import EXAMPLES, SHOWN, EditorPage
 
 NOSE, ASIDE = (262, 232), (236, 240)
 
@@ -27,6 +31,27 @@ def test_the_server_is_killed_in_the_middle_and_nothing_is_lost(editor: EditorPa
     editor.page.get_by_text("It is saved as soon as that is over").wait_for()
     server.start()
     editor.wait("result")  # on the result of the first round, which the new server never saw
+    assert len(editor.state["proposal"]["candidates"]) == 16
+
+
+def test_a_run_that_the_server_gave_up_while_the_connection_was_lost_is_made_again(
+    editor: EditorPage, server
+) -> None:
+    editor.open()
+    editor.page.evaluate(
+        "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, num_images: 16}})"
+    )
+    editor.pull(NOSE, ASIDE)
+    editor.offline = True
+    with editor.page.expect_response(lambda answer: answer.url.endswith("/jobs")) as asked:
+        editor.press("Enter")
+    job = server.address + asked.value.headers["location"].removeprefix("/")
+    editor.page.context.set_offline(True)
+    editor.page.get_by_text("Connection lost").wait_for()
+    cancel = urllib.request.Request(f"{job}/cancel", method="POST")  # as the server does after 15 seconds
+    assert json.load(urllib.request.urlopen(cancel, timeout=60))["state"] == "cancelled"
+    editor.page.context.set_offline(False)
+    editor.wait("result")
     assert len(editor.state["proposal"]["candidates"]) == 16
 
 
@@ -102,6 +127,37 @@ def test_cancelling_goes_back_to_the_drags(editor: EditorPage) -> None:
     editor.wait("edit")
     assert len(editor.drags) == 1
     assert editor.page.locator(".toast.error").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "mode"), [("storage", 507, "edit"), ("rate", 429, "edit"), ("photo", 422, "empty")]
+)
+def test_only_a_photo_that_the_server_refuses_is_closed(
+    editor: EditorPage, kind: str, status: int, mode: str
+) -> None:
+    editor.offline = True  # Chromium logs every answer above 400
+    problem = {"type": f"urn:lightningdrag:{kind}", "title": "Refused", "status": status}
+    editor.page.route(
+        "**/api/v1/sessions",
+        lambda route: route.fulfill(status=status, json=problem, content_type="application/problem+json"),
+        times=1,
+    )
+    editor.page.locator("#file").set_input_files(EXAMPLES / "chelsea.jpg")
+    editor.page.locator(".toast.error").wait_for()
+    assert editor.page.locator("body").get_attribute("data-mode") == mode
+    if mode == "edit":
+        editor.pull(NOSE, ASIDE)
+        editor.run()
+
+
+def test_a_remembered_model_that_this_server_lacks_is_forgotten(editor: EditorPage) -> None:
+    editor.page.evaluate("localStorage.setItem('lightningdrag.settings', JSON.stringify({model: 'sd15'}))")
+    editor.page.reload()
+    editor.until("window.lightningdrag?.editor.models.limits")
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    assert editor.state["proposal"]["model"] == "builtin"
 
 
 def test_files_that_are_no_photo_are_refused_in_plain_words(editor: EditorPage, tmp_path) -> None:

@@ -5,6 +5,7 @@ import { loadSettings, readRequest } from "./settings.js";
 import { randomId, Work } from "./work.js";
 
 const LARGEST_VIEW = 4096;
+const REFUSED = new Set(["photo", "too-large"]); // waiting mends everything else
 
 export class Files {
   constructor({ editor, scene, toasts, client }, input) {
@@ -81,7 +82,7 @@ export class Files {
       for (const warning of info.warnings) this.toasts.show(warning);
     } catch (error) {
       if (this.editor.work !== work || error.type === undefined) return; // the run tries again
-      this.editor.close();
+      if (REFUSED.has(error.type)) this.editor.close();
       this.toasts.error(error);
     }
   }

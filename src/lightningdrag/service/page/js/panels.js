@@ -30,8 +30,10 @@ export class Panels {
     else panel.togglePopover();
   }
 
-  /** What the server offers. */
+  /** What the server offers; a model of another time that it lacks is forgotten. */
   offer({ models }) {
+    const { model } = this.editor.settings;
+    if (model && !models.some(({ name }) => name === model)) this.#choose({ model: "" });
     const options = models.map(({ name }, at) => element("option", { value: at ? name : "" }, name));
     this.form.elements.model.replaceChildren(...options);
     this.#write();

@@ -67,7 +67,10 @@ export class Remote {
       const job = await this.client.json(path, { method: "POST", body: form(round) }); // to be cancelled, it must have an id
       const done = await this.#follow(job, signal, report);
       if (done.state === "failed") throw new Problem(done.problem ?? {});
-      if (done.state === "cancelled") throw new DOMException("cancelled", "AbortError");
+      if (done.state === "cancelled") {
+        signal.throwIfAborted();
+        throw new Offline("The server gave the run up while the page was away.");
+      }
       const addresses = kind === "jobs" ? done.candidates : [done.animation];
       done.results = await Promise.all(addresses.map((address) => this.client.blob(address, { signal })));
       return done;
