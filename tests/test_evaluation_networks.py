@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from evaluation_scenes import scene
 from lightningdrag.evaluation import dift
 from lightningdrag.evaluation.case import TRUTH
-from lightningdrag.evaluation.dift import Dift, discs, find, mean_distances
+from lightningdrag.evaluation.dift import Dift, at_points, discs, likeness, mean_distances, most_alike
 from lightningdrag.evaluation.lpips import Lpips, image_fidelity, to_tensor
 from lightningdrag.evaluation.networks import ALEXNET, LPIPS_HEADS, load_networks, perceptual
 
@@ -75,9 +76,9 @@ def test_a_shifted_image_gives_the_shift_back(tiny_dift: Dift) -> None:
     source = scene((12, 4)).source
     before, after = (tiny_dift.features(image, "") for image in (source, shifted(source)))
     assert before.shape[1:] == source.shape[:2], "upsampled to the image"
-    for handle in ([40, 40], [56, 30], [60, 70]):
-        found = find(before, np.array(handle), after, None)
-        assert found.tolist() == [handle[0] + SHIFT, handle[1]]
+    handles = np.array([[40, 40], [56, 30], [60, 70]])
+    for (x, y), cosines in zip(handles, likeness(at_points(before, handles), after), strict=True):
+        assert most_alike(cosines, None).tolist() == [x + SHIFT, y]
 
 
 def test_doing_nothing_scores_the_drags_length(tiny_dift: Dift) -> None:
@@ -98,11 +99,37 @@ def test_a_result_that_carried_the_handle_scores_near_zero(tiny_dift: Dift) -> N
 def test_the_masked_form_looks_inside_the_mask_only() -> None:
     features = torch.zeros(2, 8, 8)
     features[0], features[1, 1, 6], features[1, 5, 2] = 1, 10, 9
-    handle = np.array([6, 1])
-    assert find(features, handle, features, None).tolist() == [6, 1]
+    (cosines,) = likeness(at_points(features, np.array([[6.2, 0.9]])), features)
+    assert most_alike(cosines, None).tolist() == [6, 1]
     left = np.zeros((8, 8), bool)
     left[:, :4] = True
-    assert find(features, handle, features, left).tolist() == [2, 5]
+    assert most_alike(cosines, left).tolist() == [2, 5]
+
+
+def test_features_are_compared_by_their_cosine() -> None:
+    wanted, found_in = torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    points = np.array([[0, 0], [5, 3], [9, 2]])  # (x, y); the last beyond the border
+    cosines = likeness(at_points(wanted, points), found_in)
+    for (x, y), each in zip(((0, 0), (5, 3), (5, 2)), cosines, strict=True):
+        torch.testing.assert_close(
+            each, torch.cosine_similarity(wanted[:, y, x, None, None], found_in, dim=0)
+        )
+
+
+def test_one_image_s_features_are_held_at_a_time() -> None:
+    """One of 768x768 takes 3 GB."""
+    held: list[weakref.ref[Tensor]] = []
+
+    class Counting:
+        def features(self, image: np.ndarray, prompt: str) -> Tensor:
+            assert all(features() is None for features in held)
+            made = torch.rand(4, *image.shape[:2])
+            held.append(weakref.ref(made))
+            return made
+
+    case = scene((12, 5))
+    mean_distances(Counting(), case, {"identity": case.source, "shifted": shifted(case.source)})  # type: ignore[arg-type]
+    assert len(held) == 6
 
 
 def test_the_discs_reach_the_drags_length_over_root_two() -> None:

@@ -88,19 +88,27 @@ class Dift:
         self._unet(self._scheduler.add_noise(latents, noise, time), time, text)
 
 
-def find(features: Tensor, handle: np.ndarray, found_in: Tensor, allowed: np.ndarray | None) -> np.ndarray:
-    """(x, y) of the pixel of ``found_in`` whose features are the most like those at a handle (cosine).
+def at_points(features: Tensor, points: np.ndarray) -> Tensor:
+    """``(N, C)`` unit vectors of ``(C, H, W)`` features at the pixels nearest to (x, y) points."""
+    height, width = features.shape[1:]
+    x, y = np.clip(np.rint(points), 0, [width - 1, height - 1]).astype(int).T
+    return F.normalize(features[:, y, x].T, eps=1e-8)
 
-    Args:
-        features, found_in: ``(C, H, W)``.
-        allowed: ``(H, W)`` bool, where to look; None is everywhere.
+
+def likeness(wanted: Tensor, features: Tensor) -> Tensor:
+    """``(N, H, W)`` cosines of unit vectors ``(N, C)`` and each pixel's features ``(C, H, W)``.
+
+    The features are GBs: nothing of their size is made beside them.
     """
-    channels, height, width = found_in.shape
-    x, y = np.clip(np.rint(handle), 0, [width - 1, height - 1]).astype(int)
-    likeness = F.cosine_similarity(features[:, y, x, None], found_in.reshape(channels, -1), dim=0)
+    product = (wanted @ features.flatten(1)).unflatten(1, features.shape[1:])
+    return product / torch.linalg.vector_norm(features, dim=0).clamp_min(1e-8)
+
+
+def most_alike(cosines: Tensor, allowed: np.ndarray | None) -> np.ndarray:
+    """(x, y) of the highest of ``(H, W)`` cosines, where ``(H, W)`` bool allows it; None is everywhere."""
     if allowed is not None and allowed.any():
-        likeness = likeness.masked_fill(~torch.from_numpy(allowed.reshape(-1)), -2)
-    row, column = divmod(int(likeness.argmax()), width)
+        cosines = cosines.masked_fill(~torch.from_numpy(allowed), -2)
+    row, column = divmod(int(cosines.argmax()), cosines.shape[1])
     return np.array([column, row], np.float64)
 
 
@@ -118,30 +126,31 @@ def mean_distances(dift: Dift, case: Case, results: dict[str, np.ndarray]) -> di
     - ``md_masked``: inside the mask only (m-MD, MD1).
     - ``md_discs``: both images at 768x768, inside two discs (:func:`discs`); each axis of the distance
       divided by the width or height, x100 (MD2 of RegionDrag and Inpaint4Drag).
+
+    No more than one image's features are held at a time.
     """
-    handles, targets = case.probed
+    handles, targets = (points.astype(np.float64) for points in case.probed)
     height, width = case.source.shape[:2]
-    scale = np.array([DISC_SIDE / width, DISC_SIDE / height])
-    native = dift.features(case.source, case.prompt)
-    square = dift.features(_square(case.source), case.prompt)
-    scores = {}
+    scores: dict[str, dict[str, float]] = {name: {} for name in results}
+    wanted = at_points(dift.features(case.source, case.prompt), handles)
     for name, result in results.items():
-        result_native = dift.features(result, case.prompt)
-        result_square = dift.features(_square(result), case.prompt)
-        distances: dict[str, list[float]] = {"md": [], "md_masked": [], "md_discs": []}
-        for handle, target in zip(handles.astype(np.float64), targets.astype(np.float64), strict=True):
-            for key, allowed in (("md", None), ("md_masked", case.mask)):
-                distances[key].append(_length(find(native, handle, result_native, allowed) - target))
-            big_handle, big_target = (handle + 0.5) * scale - 0.5, (target + 0.5) * scale - 0.5
-            looked_in = discs(big_handle, big_target)
-            found = find(square, big_handle, result_square, looked_in)
-            distances["md_discs"].append(100 * _length((found - big_target) / DISC_SIDE))
-        scores[name] = {key: float(np.mean(values)) for key, values in distances.items()}
+        cosines = likeness(wanted, dift.features(result, case.prompt))
+        for key, allowed in (("md", None), ("md_masked", case.mask)):
+            found = np.array([most_alike(each, allowed) for each in cosines])
+            scores[name][key] = _mean_length(found - targets)
+    scale = np.array([DISC_SIDE / width, DISC_SIDE / height])
+    handles, targets = ((points + 0.5) * scale - 0.5 for points in (handles, targets))
+    looked_in = [discs(*drag) for drag in zip(handles, targets, strict=True)]
+    wanted = at_points(dift.features(_square(case.source), case.prompt), handles)
+    for name, result in results.items():
+        cosines = likeness(wanted, dift.features(_square(result), case.prompt))
+        found = np.array([most_alike(*each) for each in zip(cosines, looked_in, strict=True)])
+        scores[name]["md_discs"] = _mean_length(100 * (found - targets) / DISC_SIDE)
     return scores
 
 
-def _length(vector: np.ndarray) -> float:
-    return float(np.hypot(*vector))
+def _mean_length(vectors: np.ndarray) -> float:
+    return float(np.hypot(*vectors.T).mean())
 
 
 def _square(image: np.ndarray) -> np.ndarray:
