@@ -7,7 +7,7 @@ import pytest
 
 from lightningdrag.evaluation.columns import Column
 from lightningdrag.evaluation.compare import verdict
-from lightningdrag.evaluation.statistics import estimate, paired_gain
+from lightningdrag.evaluation.statistics import estimate, median, paired_gain
 
 
 def test_the_mean_over_strata_counts_each_stratum_once() -> None:
@@ -66,6 +66,16 @@ def test_ties_are_half_won_and_two_exact_results_tie() -> None:
     gain = paired_gain([1.0, 2.0, np.inf], [1.0, 1.0, np.inf], ["a", "b", "c"])
     assert gain.won == pytest.approx((1 + 0.5 + 0.5) / 3)
     assert gain.estimate.mean == pytest.approx(1 / 3)
+
+
+def test_medians_and_shares_won_are_averages_of_the_strata_too() -> None:
+    strata = ["small"] * 3 + ["large"]
+    assert median([1, 2, 9, 10], strata) == (2 + 10) / 2
+    assert median([1, 2, 9, np.nan], strata) == 2
+    assert median([1, 2, 9, 10]) == 5.5
+    assert np.isnan(median([np.nan], ["small"]))
+    gain = paired_gain([1, 1, 1, 0], [0, 0, 2, 1], list("abcd"), strata)
+    assert gain.won == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_a_change_is_called_by_its_interval_and_by_what_is_better() -> None:

@@ -18,7 +18,7 @@ class Column:
 
     Attributes:
         better: 1 if higher is better, -1 if lower is, 0 if neither.
-        median: a median over the cases, without an interval, instead of a mean.
+        median: a median over the cases (of each stratum), without an interval, instead of a mean.
         by_point: each case counts as often as it has points: the mean is over points.
         main: shown in the short tables too.
     """

@@ -13,7 +13,7 @@ from lightningdrag.evaluation.baselines import BASELINES
 from lightningdrag.evaluation.case import TRUTH, CaseScores
 from lightningdrag.evaluation.columns import CANDIDATE_COLUMNS, COLUMNS, Column
 from lightningdrag.evaluation.report import values_of
-from lightningdrag.evaluation.statistics import estimate, paired_gain
+from lightningdrag.evaluation.statistics import estimate, median, paired_gain
 from lightningdrag.evaluation.tables import TextTable, cell, signed
 
 SAME = ("motion", "num_points", "occlusion", "mask_share")
@@ -116,7 +116,7 @@ def _middle(
 ) -> float:
     """As the report's own table has it."""
     if column.median:
-        return float(np.nanmedian(values))
+        return median(values, strata)
     return estimate(values, groups, strata, weights=weights).mean
 
 

@@ -20,7 +20,7 @@ from lightningdrag.evaluation.case import (
     Problem,
 )
 from lightningdrag.evaluation.columns import AVERAGE, CANDIDATE_COLUMNS, COLUMNS, REFERENCE
-from lightningdrag.evaluation.statistics import LEVEL, estimate, paired_gain
+from lightningdrag.evaluation.statistics import LEVEL, estimate, median, paired_gain
 
 
 def summarise(scores: Sequence[CaseScores]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -70,7 +70,7 @@ def _summarise_section(section: str, scores: Sequence[CaseScores]) -> dict[str, 
             if not len(defined):
                 continue
             if column.median:
-                row[column.key] = {"mean": float(np.median(defined)), "pairs": len(defined)}
+                row[column.key] = {"mean": median(values, strata), "pairs": len(defined)}
                 continue
             weights = points if column.by_point else None
             row[column.key] = estimate(values, groups, strata, weights=weights)._asdict()

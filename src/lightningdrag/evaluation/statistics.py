@@ -2,15 +2,15 @@
 
 Pairs of one scene resemble each other, so intervals are bootstrapped over *groups* of like scenes
 (Cameron, Gelbach and Miller 2008): groups are drawn with replacement, each with all its pairs.
-Where pairs lie in strata, the figure is the average of the strata's means, so that a stratum counts
-the same however many pairs it holds.
+Where pairs lie in strata, every figure (mean, median, share won) is the average of the strata's, so that a
+stratum counts the same however many pairs it holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,6 +80,22 @@ def estimate(
     return Estimate(mean, float(low), float(high), len(array))
 
 
+def median(values: Sequence[float] | np.ndarray, strata: Sequence[str] | None = None) -> float:
+    """Median (the mean of the strata's medians) of what is defined, NaN if nothing is."""
+    return _over_strata(np.asarray(values, np.float64), strata, np.median)
+
+
+def _over_strata(
+    values: np.ndarray, strata: Sequence[str] | None, figure: Callable[[np.ndarray], Any]
+) -> float:
+    """Mean over the strata of a figure of their values that are defined."""
+    defined = ~np.isnan(values)
+    if not defined.any():
+        return float("nan")
+    names = np.asarray(strata if strata is not None else [""] * len(values))[defined]
+    return float(np.mean([figure(values[defined][names == name]) for name in np.unique(names)]))
+
+
 @lru_cache(maxsize=64)
 def _draws(groups: int) -> np.ndarray:
     """How often each group comes up in each bootstrap draw, ``(DRAWS, groups)``; always the same draws."""
@@ -94,13 +110,12 @@ def paired_gain(
     level: float = LEVEL,
     weights: Sequence[float] | None = None,
 ) -> Gain:
-    """Mean of ``ours - theirs`` pair by pair, with its interval, and the share of pairs won.
+    """Mean of ``ours - theirs`` pair by pair, with its interval, and the (strata's mean) share of pairs won.
 
     Pairs where both are infinite tie with a difference of zero; NaN on either side leaves a pair out.
     """
     left, right = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     difference = np.zeros_like(left)
     np.subtract(left, right, out=difference, where=left != right)
-    defined = difference[~np.isnan(difference)]
-    won = float((defined > 0).mean() + (defined == 0).mean() / 2) if len(defined) else float("nan")
+    won = _over_strata((np.sign(difference) + 1) / 2, strata, np.mean)
     return Gain(estimate(difference, groups, strata, level, weights), won)
