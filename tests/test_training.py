@@ -20,7 +20,7 @@ from lightningdrag.training import loader
 from lightningdrag.training.builtin import take
 from lightningdrag.training.critic import Critic, adversarial_terms
 from lightningdrag.training.crops import collate, fixed_crop, make_crop
-from lightningdrag.training.loader import Mixture, validation_batches
+from lightningdrag.training.loader import Batch, Mixture, validation_batches
 from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import learning_rate
 from lightningdrag.training.losses import (
@@ -31,6 +31,7 @@ from lightningdrag.training.losses import (
     visibility_loss,
 )
 from lightningdrag.training.recipe import Recipe, RecipeError, SD15Recipe, load_recipe, with_absolute_places
+from lightningdrag.training.validate import validate
 from lightningdrag.warp import sample
 from moving_square import moving_square, write_dataset
 from training_small import small_trainer
@@ -186,6 +187,21 @@ def damage(tar: Path, number: int, member: str) -> None:
     content = bytearray(tar.read_bytes())
     content[offset : offset + size // 2] = b"\x07" * (size // 2)
     tar.write_bytes(content)
+
+
+def test_dev_metrics_are_those_of_the_evaluation(folder: Path) -> None:
+    batches = validation_batches(str(folder), 96, 4, 2)
+
+    def mixture(batch: Batch) -> dict[str, torch.Tensor]:
+        return {"model": torch.lerp(batch.labels.image, batch.drags.source, 0.5)}
+
+    truth, _ = validate(lambda batch: {"model": batch.labels.image}, batches)
+    assert (truth["sharpness"], truth["half_transparent"], truth["won"]) == (1, 0, 1)
+    assert truth["gain"] == pytest.approx(truth["model"] - truth["warp"], abs=1e-3)
+    half, picture = validate(mixture, batches)
+    assert half["half_transparent"] > 0.9
+    assert half["sharpness"] < 1
+    assert picture.height > 96
 
 
 def test_the_true_motion_scores_best(dataset: Dataset) -> None:

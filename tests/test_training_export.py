@@ -60,7 +60,8 @@ def test_a_builtin_run_is_exported_with_a_card_made_from_it(data: Path, tmp_path
     assert "| licence | CC0-1.0 |" in card
     assert "2 steps of 2 samples (4 in all), started 1 times" in card
     assert "| video | made here | CC0-1.0 | 12 | 1 |" in card
-    assert "| step | minutes | warp | model | model_warp |" in card
+    head = "| step | minutes | warp | model | model_warp | gain | won | sharpness | half_transparent |"
+    assert head in card
     assert str(tmp_path) not in card
 
 

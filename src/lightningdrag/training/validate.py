@@ -1,4 +1,4 @@
-"""A quick look at a model in training: the gain over the analytic warp on dev crops, and a picture."""
+"""A quick look at a model in training: a few of the evaluation's measures on dev crops, and a picture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightningdrag.drag import Drag
 from lightningdrag.draw import draw_drags, side_by_side
+from lightningdrag.evaluation import metrics
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.loader import Batch
 from lightningdrag.warp import drag_displacement, sample
@@ -27,12 +28,16 @@ def psnr(image: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 def validate(
     edit: Callable[[Batch], dict[str, Tensor]], batches: Iterable[Batch]
 ) -> tuple[dict[str, float], Image.Image]:
-    """Mean PSNR in the mask, in dB, of the analytic warp and of each result that ``edit`` gives by name.
+    """What the model makes of dev crops, in the mask.
 
     Returns:
-        The scores, and rows of source with drags, analytic warp, result, truth.
+        Scores, and rows of source with drags, analytic warp, result, truth. The scores are the mean PSNR in
+        dB of the analytic warp and of each result that ``edit`` gives by name; and of the model's ``gain``,
+        what it has over the warp, ``won``, the share of crops where that is positive, ``sharpness`` (a
+        median) and ``half_transparent`` as the evaluation measures them.
     """
     scores: dict[str, list[Tensor]] = {}
+    looks: list[tuple[float, float]] = []
     rows: list[Image.Image] = []
     for batch in batches:
         drags, truth = batch.drags, batch.labels.image
@@ -42,11 +47,29 @@ def validate(
         images = {"warp": sample(drags.source, field), **edit(batch)}
         for name, image in images.items():
             scores.setdefault(name, []).append(psnr(image, truth, drags.mask))
+        looks += [_look(drags, images["model"], truth, i) for i in range(len(truth))]
         rows += [picture_row(drags, images["warp"], images["model"], truth, i) for i in range(len(truth))]
     chosen = np.linspace(0, len(rows) - 1, min(GRID_ROWS, len(rows))).astype(int)
-    return {name: float(torch.cat(values).mean()) for name, values in scores.items()}, picture_grid(
-        [rows[i] for i in chosen]
-    )
+    psnrs = {name: torch.cat(values) for name, values in scores.items()}
+    gain = psnrs["model"] - psnrs["warp"]
+    sharpness, half_transparent = torch.tensor(looks).T
+    means = {
+        **psnrs,
+        "gain": gain,
+        "won": (gain.sign() + 1) / 2,
+        "sharpness": sharpness.nanmedian(),
+        "half_transparent": half_transparent.nanmean(),
+    }
+    picture = picture_grid([rows[i] for i in chosen])
+    return {name: float(values.mean()) for name, values in means.items()}, picture
+
+
+def _look(drags: DragBatch, result: Tensor, truth: Tensor, i: int) -> tuple[float, float]:
+    """Sharpness and share of half-transparent windows of one crop; NaN where it defines none."""
+    after, before, real = (np.asarray(to_image(x[i])) for x in (result, drags.source, truth))
+    mask = drags.mask[i, 0].cpu().numpy() > 0.5
+    double = metrics.doubles(after, before, real, mask)
+    return metrics.sharpness(after, real, mask), double.half_transparent
 
 
 def picture_row(batch: DragBatch, warp: Tensor, result: Tensor, truth: Tensor, i: int) -> Image.Image:
