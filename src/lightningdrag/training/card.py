@@ -59,8 +59,8 @@ def model_card(
             _table(("", ""), facts.items()),
             "## Results in training\n",
             "In the mask of held-out crops: PSNR of the analytic warp and of what the model makes, its gain "
-            "over the warp in dB, the share of crops won, sharpness, half-transparent windows. Measure in full "
-            "with `lightningdrag evaluate`.\n",
+            "over the warp in dB, the share of crops won, sharpness, half-transparent windows. Measure in "
+            "full with `lightningdrag evaluate`.\n",
             _dev_table(log),
             "![loss over steps](loss.svg)\n",
             "## Recipe\nFields that differ from the recipe's defaults:\n",
