@@ -261,12 +261,16 @@ def test_signals_to_the_whole_group_are_left_to_the_server(
 
 def test_a_silent_worker_is_replaced(server: Running, worker: ProcessWorker, photo: Photo) -> None:
     job = photo.job(steps=1000)
-    worker._timeout, kept = 2, worker._timeout
+    wait_until(lambda: photo.state_of(job)["step"] > 0)
+    worker._timeout, kept = 5, worker._timeout
     try:
-        wait_until(lambda: photo.state_of(job)["step"] > 1)  # what is waited for now has the new bound
+        step = photo.state_of(job)["step"]
+        wait_until(lambda: photo.state_of(job)["step"] > step)  # what is waited for now has the new bound
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGSTOP)
-        assert photo.finish(job)["problem"]["type"] == "urn:lightningdrag:worker"
+        problem = photo.finish(job)["problem"]
+        assert problem["type"] == "urn:lightningdrag:worker"
+        assert "said nothing for 5 seconds" in problem["detail"]
     finally:
         worker._timeout = kept
     assert photo.finish(photo.job())["state"] == "done"

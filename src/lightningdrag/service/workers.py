@@ -146,10 +146,10 @@ class ProcessWorker:
         received.add_done_callback(lambda future: future.cancelled() or future.exception())
         try:
             return await asyncio.wait_for(asyncio.shield(received), timeout)
+        except asyncio.TimeoutError:  # an OSError since Python 3.11
+            reason = f"the worker said nothing for {timeout:g} seconds"
         except (EOFError, OSError):
             reason = "the worker died (killed, or out of memory)"
-        except asyncio.TimeoutError:
-            reason = f"the worker said nothing for {timeout:g} seconds"
         await self._kill()
         log.error("%s", reason)
         raise Problem("worker", f"{reason}; the next job gets a new one")
