@@ -100,10 +100,10 @@ class State:
             raise Problem(
                 "request", f"the request has more than {MAX_TEXT:,} bytes; send its mask as an image"
             )
+        limits = {"max_bytes": self.settings.max_bytes, "max_pixels": self.settings.max_pixels}
         try:
-            request = EditRequest.from_json(text)
+            request = EditRequest.from_json(text, **limits)
             if light:
-                limits = {"max_bytes": self.settings.max_bytes, "max_pixels": self.settings.max_pixels}
                 request = replace(request, mask=read_mask(light, **limits))
         except PhotoError as error:
             raise Problem("request", f"the mask cannot be opened: {error}") from None
