@@ -100,11 +100,11 @@ class State:
             raise Problem(
                 "request", f"the request has more than {MAX_TEXT:,} bytes; send its mask as an image"
             )
-        limits = {"max_bytes": self.settings.max_bytes, "max_pixels": self.settings.max_pixels}
+        most, pixels = self.settings.max_bytes, self.settings.max_pixels
         try:
-            request = EditRequest.from_json(text, **limits)
+            request = EditRequest.from_json(text, max_bytes=most, max_pixels=pixels)
             if light:
-                request = replace(request, mask=read_mask(light, **limits))
+                request = replace(request, mask=read_mask(light, max_bytes=most, max_pixels=pixels))
         except PhotoError as error:
             raise Problem("request", f"the mask cannot be opened: {error}") from None
         request.fitted(session.width, session.height)
