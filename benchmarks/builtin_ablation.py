@@ -31,7 +31,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "decisiveness 4": {"DECISIVENESS": 4.0},
     "paint at even odds (doubt 0)": {"DOUBT": 0.0},
     "doubt 1": {"DOUBT": 1.0},
+    "doubt 3": {"DOUBT": 3.0},
     "paint nothing": {"DOUBT": 100.0},
+    "surroundings taken more readily": {"PLAIN": 2.0},
+    "surroundings alone": {"PLAIN": 20.0},
     "two steps": {"default_steps": 2},
     "motion noise 0.3": {"default_temperature": 0.3},
     "motion noise 1": {"default_temperature": 1.0},
@@ -74,11 +77,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset")
     parser.add_argument("--limit", type=int, help="at most this many pairs")
     parser.add_argument("--model", default="builtin")
+    parser.add_argument("--only", choices=VARIANTS, nargs="+", help="some rows")
     arguments = parser.parse_args()
     editor = DragEditor.from_pretrained(arguments.model)
     shop = Workshop(Job("pairs", str(arguments.data), limit=arguments.limit))
     shop.methods = {REFERENCE: reference_warp}
-    shop.methods |= {name: Variant(editor, changes) for name, changes in VARIANTS.items()}
+    shop.methods |= {name: Variant(editor, VARIANTS[name]) for name in arguments.only or VARIANTS}
     outcomes = run(shop, range(len(shop.cases)))
     scores = [outcome.scores for outcome in outcomes if outcome.scores is not None]
     print(markdown(build_report(scores, {"benchmark": "pairs", "command": "builtin_ablation"})))

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightningdrag.checkpoints.builtin import WEIGHTS
-from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
+from lightningdrag.models.builtin.evidence import STRIDE, DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.model import motion_prior
 from lightningdrag.models.builtin.network import Appearance, upsample
 from lightningdrag.training.builtin import BuiltinTask
@@ -46,6 +46,19 @@ def no_warp_evidence(module: nn.Module, inputs: Inputs) -> Inputs:
     nothing = torch.zeros_like(evidence.anchored)
     state = state - motion_prior(evidence) * t[:, None, None, None]
     return state, t, batch, replace(evidence, anchored=nothing, free=nothing, features=features), appearance
+
+
+def plainer_fields(module: nn.Module, inputs: Inputs) -> Inputs:
+    """Both analytic fields as Shepard's interpolation, with all of the anchors on the rim."""
+    state, t, batch, evidence, appearance = inputs
+    drags = batch.handles, batch.targets
+    anchored = drag_displacement(*drags, batch.anchors, batch.mask, stride=STRIDE, weights=batch.valid)
+    free = drag_displacement(*drags, batch.anchors[:, :0], batch.mask, stride=STRIDE, weights=batch.valid)
+    fields = torch.cat((anchored, free), 1) / evidence.length
+    features = torch.cat((fields, evidence.features[:, FIELDS:]), 1)
+    plainer = replace(evidence, anchored=fields[:, :2], free=fields[:, 2:], features=features)
+    state = state + (motion_prior(plainer) - motion_prior(evidence)) * t[:, None, None, None]
+    return state, t, batch, plainer, appearance
 
 
 def no_references(module: nn.Module, inputs: Inputs) -> Inputs:
@@ -75,6 +88,7 @@ def taking_out(hook: Callable[..., Any]) -> Variant:
 VARIANTS = {
     "as it is": Variant(),
     "without warp evidence": taking_out(no_warp_evidence),
+    "with Shepard's fields": taking_out(plainer_fields),
     "without reference attention": taking_out(no_references),
     "without point embeddings": Variant(
         lambda task: task.network.motion.point_embedding.register_forward_hook(no_points)

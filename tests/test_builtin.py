@@ -20,6 +20,7 @@ from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork
+from lightningdrag.models.builtin.surroundings import carried_on, surroundings
 from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, MotionEdit
 from lightningdrag.warp import drag_displacement
 
@@ -280,3 +281,36 @@ def test_the_shipped_weights_load_and_follow_a_drag(window) -> None:
     at_target = edit.displacement[0, :, 34, 50]
     wanted = torch.tensor([-20.0, -4.0])
     assert (at_target - wanted).norm() < 0.5 * wanted.norm()
+
+
+def test_a_hole_is_filled_with_what_stands_still_around_it_and_not_with_what_moved() -> None:
+    source = torch.full((1, 3, 32, 32), 0.5)
+    source[:, :, :, 12:20] = -1.0  # a thing before a plain ground; it came to stand further right
+    displacement, shown = torch.zeros(1, 2, 32, 32), torch.ones(1, 1, 32, 32)
+    shown[:, :, :, 10:20] = 0
+    displacement[:, 0, :, 20:28] = -8
+    filled = surroundings(source, displacement, shown)
+    torch.testing.assert_close(filled, torch.full_like(filled, 0.5))
+
+
+def test_what_is_known_stays_and_the_rest_lies_between() -> None:
+    image = torch.linspace(-1, 1, 30).expand(1, 3, 20, 30).contiguous()
+    known = torch.ones(1, 1, 20, 30)
+    known[..., 8:22] = 0
+    filled = carried_on(image, known)
+    assert torch.equal(filled[..., :8], image[..., :8])
+    assert (filled[..., 8:22] > -1).all()
+    assert (filled[..., 8:22] < 1).all()
+    assert (carried_on(image, known * 0) == 0).all()
+
+
+def test_the_painter_can_leave_a_fill_to_the_surroundings(window: Tensor) -> None:
+    network = random_network()
+    colours = []
+    for bias in (-20.0, 20.0):
+        torch.nn.init.constant_(network.renderer.plain_head.bias, bias)
+        colours.append(generate(BuiltinModel(network), window).colour)
+    painted, plain = colours
+    assert not torch.allclose(painted, plain, atol=0.1)
+    assert plain.min() >= window.min() - 1e-4  # means of the source's own colours
+    assert plain.max() <= window.max() + 1e-4

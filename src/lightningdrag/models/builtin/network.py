@@ -17,6 +17,7 @@ from lightningdrag.models.builtin.blocks import (
     zeroed,
 )
 from lightningdrag.models.builtin.evidence import EVIDENCE_CHANNELS, DragBatch, Evidence
+from lightningdrag.models.builtin.surroundings import surroundings
 from lightningdrag.models.point_embedding import PointEmbedding, point_maps
 from lightningdrag.warp import sample
 
@@ -26,6 +27,8 @@ DECISIVENESS = 8.0
 """How steeply a pixel is either the source's or painted; training keeps to honest odds (1)."""
 DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
+PLAIN = 1.0
+"""Added to the logit of leaving a fill to the surroundings: what is painted has a tone of its own."""
 NOISE_CHANNELS = 4
 """Channels of noise that the renderer's fill draws on."""
 
@@ -205,7 +208,8 @@ class MotionGenerator(nn.Module):
 class Renderer(nn.Module):
     """Sharpens a motion to pixels, and paints what it uncovered.
 
-    Works at 1/4 of the window; displacement is refined at 1/2, visibility and colour at every pixel.
+    Works at 1/4 of the window; displacement is refined at 1/2, visibility and colour at every pixel. The
+    colour is a choice, pixel by pixel, between what it paints and the surroundings carried on.
     """
 
     def __init__(self, config: BuiltinConfig) -> None:
@@ -226,6 +230,7 @@ class Renderer(nn.Module):
         self.norm = PixelNorm(c4)
         self.motion_head = zeroed(nn.Conv2d(c4, 5 * 4, 3, padding=1))
         self.pixel_head = zeroed(nn.Conv2d(c4, 4 * 16, 3, padding=1))
+        self.plain_head = zeroed(nn.Conv2d(c4, 16, 3, padding=1))
 
     def forward(
         self,
@@ -268,11 +273,20 @@ class Renderer(nn.Module):
         x4 = self.block4_up(torch.cat((x4, F.interpolate(self.up4(x8), size=x4.shape[-2:])), 1))
         x4 = F.silu(self.norm(x4))
         choice, correction = F.pixel_shuffle(self.motion_head(x4).float(), 2).split((3, 2), 1)
-        logits, colour = F.pixel_shuffle(self.pixel_head(x4).float(), 4).split((1, 3), 1)
+        logits, painted = F.pixel_shuffle(self.pixel_head(x4).float(), 4).split((1, 3), 1)
         half = choose(choice, upsample(motion.displacement, 4), upsample(evidence.free, 2))
         half = half * evidence.length + correction * (0.1 * evidence.length + 2)
         displacement = upsample(half, 2) * batch.mask
-        return Rendering(displacement, upsample(motion.visibility, 8) + logits, colour)
+        visibility = upsample(motion.visibility, 8) + logits
+        plain = self.carry_on(batch.source, displacement.detach(), visibility.detach())
+        share = (F.pixel_shuffle(self.plain_head(x4).float(), 4) + PLAIN).sigmoid()
+        return Rendering(displacement, visibility, torch.lerp(painted, plain, share))
+
+    @staticmethod
+    def carry_on(source: Tensor, displacement: Tensor, visibility: Tensor) -> Tensor:
+        """The surroundings of what is hidden, at half size: they are smooth."""
+        halves = (F.avg_pool2d(x, 2) for x in (source, displacement, decided(visibility)))
+        return upsample(surroundings(*halves), 2)
 
 
 class BuiltinNetwork(nn.Module):
