@@ -8,7 +8,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,13 @@ from lightningdrag.service.settings import Settings
 from lightningdrag.service.state import State
 from lightningdrag.service.task import Outcome, Patch, Task
 from lightningdrag.service.workers import Answer, Cancelled, OnStep, Worker
+
+
+def run_apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """asyncio.run in a thread of its own: once a browser was open, Playwright's loop runs in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
 
 DRAG = {"handle": [60, 50], "target": [75, 50]}
 

@@ -17,7 +17,15 @@ from lightningdrag.service.jobs import Job
 from lightningdrag.service.metrics import Metrics
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Store
-from service_running import GatedWorker, Running, photo_bytes, request_text, running, wait_until
+from service_running import (
+    GatedWorker,
+    Running,
+    photo_bytes,
+    request_text,
+    run_apart,
+    running,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -167,7 +175,7 @@ def test_each_time_the_listener_leaves_it_has_the_whole_time_to_return() -> None
         store.close()
         return loop.time() - left
 
-    assert asyncio.run(seconds_until_cancelled()) >= settings.abandon_after
+    assert run_apart(seconds_until_cancelled()) >= settings.abandon_after
 
 
 def test_a_one_shot_edit_is_given_up_with_its_client(server: Running, worker: GatedWorker) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +15,7 @@ from lightningdrag.service.jobs import Job
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Session, Store
 from lightningdrag.service.task import Box
-from service_running import photo_bytes, request_text
+from service_running import photo_bytes, request_text, run_apart
 
 REQUEST = EditRequest.from_json(request_text())
 WHOLE = (0, 0, 160, 120)
@@ -31,7 +30,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture
 def session(store: Store) -> Session:
-    return asyncio.run(store.add(photo_bytes(), open_photo(photo_bytes())))
+    return run_apart(store.add(photo_bytes(), open_photo(photo_bytes())))
 
 
 def accept(store: Store, session: Session, box: Box, value: int) -> None:
@@ -43,7 +42,7 @@ def accept(store: Store, session: Session, box: Box, value: int) -> None:
         await store.save(session, f"{job.id}-0", np.full((y1 - y0, x1 - x0, 3), value, np.uint8))
         await store.accept(session, job, 0)
 
-    asyncio.run(keep())
+    run_apart(keep())
 
 
 def test_a_worker_gets_all_that_changed_in_one_piece(store: Store, session: Session) -> None:
