@@ -37,11 +37,10 @@ def carried_on(image: Tensor, known: Tensor) -> Tensor:
     while min(levels[-1][0].shape[-2:]) > 1:
         total, weight = levels[-1]
         levels.append((F.avg_pool2d(total, 2, ceil_mode=True), F.avg_pool2d(weight, 2, ceil_mode=True)))
-    filled = image.new_zeros(())
+    total, weight = levels.pop()
+    filled = total / weight.clamp_min(1e-6)
     for total, weight in reversed(levels):
-        mean, share = total / weight.clamp_min(1e-6), (TRUST * weight).clamp(max=1)
-        if filled.ndim:
-            coarser = F.interpolate(filled, size=mean.shape[-2:], mode="bilinear", align_corners=False)
-            mean = coarser + share * (mean - coarser)
-        filled = mean
+        coarser = F.interpolate(filled, size=total.shape[-2:], mode="bilinear", align_corners=False)
+        share = (TRUST * weight).clamp(max=1)
+        filled = coarser + share * (total / weight.clamp_min(1e-6) - coarser)
     return filled
