@@ -1,13 +1,14 @@
 """Time and memory of two edits of one photo by the SD 1.5 pipeline at its real size, with random weights.
 
     python benchmarks/sd15_full_size.py [--dtype bfloat16] [--steps 8] [--guidance 3.0]
-        [--schedule inverse_square] [--threads 2] [--option low-memory ...] [--folder FOLDER]
+        [--schedule inverse_square] [--threads 2] [--option resident ...] [--folder FOLDER]
 
 Nothing is downloaded. The weights are written to a temporary folder of 5 GB first, one network at a time,
 and loaded from there by a process of its own, so that the peak is that of loading and editing alone. With
-``--folder`` they stay there, and a later run finds them. Beside the figures stand those of the released
-code on a CPU (2 cores with AMX, bfloat16; 512x512, LCM, 8 steps, 1 candidate). On a machine that is busy with
-other things the seconds of CPU time tell most; ``--threads 1`` keeps them free of waiting.
+``--folder`` they stay there, and a later run finds them. What looks at a photo once is read from there while
+it runs, as on any CPU; with ``--option resident`` all networks stay in memory. Beside the figures stand those
+of the released code on a CPU (2 cores with AMX, bfloat16; 512x512, LCM, 8 steps, 1 candidate). On a machine
+that is busy with other things the seconds of CPU time tell most; ``--threads 1`` keeps them free of waiting.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import LCMScheduler
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightningdrag.pipeline import LightningDragPipeline
 
@@ -46,6 +47,22 @@ def edit_inputs() -> dict[str, Any]:
         "handles": tensors["handles_yx"].flip(-1),
         "targets": tensors["targets_yx"].flip(-1),
     }
+
+
+def lora_tensors(unet: nn.Module, rank: int = 2) -> dict[str, Tensor]:
+    """A LoRA in the format of ``latent-consistency/lcm-lora-sdv1-5`` on an attention and a convolution."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name in ("mid_block.attentions.0.transformer_blocks.0.attn1.to_k", "mid_block.resnets.0.conv1"):
+        layer = unet.get_submodule(name)
+        out_channels, in_channels, *kernel = layer.weight.shape
+        key = f"lora_unet_{name.replace('.', '_')}"
+        state[f"{key}.lora_down.weight"] = torch.randn(rank, in_channels, *kernel, generator=generator)
+        state[f"{key}.lora_up.weight"] = torch.randn(
+            out_channels, rank, *[1] * len(kernel), generator=generator
+        )
+        state[f"{key}.alpha"] = torch.tensor(1.0)
+    return state
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

@@ -11,10 +11,12 @@ import torch
 from typer.testing import CliRunner
 
 from lightningdrag import DragEditor
-from lightningdrag.bench import compare
+from lightningdrag.bench import compare, random_sd15
 from lightningdrag.bench.ceiling import Ceiling, measure_ceiling
-from lightningdrag.bench.measure import Case, measure
+from lightningdrag.bench.measure import Case, measure, networks_of
+from lightningdrag.bench.models import RANDOM, model_to_measure
 from lightningdrag.bench.scene import edit_request, photo_bytes
+from lightningdrag.checkpoints.catalogue import ModelError
 from lightningdrag.checkpoints.hub import load_model
 from lightningdrag.commands import build_app
 from lightningdrag.memory import peak_bytes, reset_peak
@@ -135,6 +137,17 @@ def test_a_commit_is_another_source_tree_and_leaves_no_worktree(tmp_path: Path):
         pass
 
 
+@pytest.mark.parametrize("options", [[], ["resident"]])
+def test_random_weights_have_no_files_and_are_resident(monkeypatch: pytest.MonkeyPatch, options: list[str]):
+    monkeypatch.setattr(random_sd15, "random_sd15", lambda dtype: load_pipeline(dtype=dtype))
+    model = model_to_measure(RANDOM, device="cpu", options=options)
+    assert isinstance(model, SD15Model)
+    networks = networks_of(model).values()
+    assert not [weight for network in networks for weight in network.parameters() if weight.is_meta]
+    with pytest.raises(ModelError, match="sd15-random has no files to read"):
+        model_to_measure(RANDOM, device="cpu", options=["low-memory"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -146,8 +159,9 @@ def test_a_commit_is_another_source_tree_and_leaves_no_worktree(tmp_path: Path):
         (["--model", "bultin"], "did you mean 'builtin'"),
         (["--size", "20"], "20 is not within 64..8192"),
         (["--dtype", "int3"], "unknown dtype 'int3'"),
-        (["--option", "faster"], "unknown option 'faster'; known: low-memory, compile, deep-cache"),
+        (["--option", "faster"], "unknown option 'faster'; known: low-memory, resident, compile"),
         (["--option", "deep-cache"], "builtin has no option deep-cache"),
+        (["--option", "resident", "--option", "low-memory"], "exclude each other; give one of them"),
     ],
 )
 def test_bad_input_is_named(arguments: list[str], message: str):

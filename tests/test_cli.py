@@ -264,17 +264,23 @@ class OutOfMemoryError(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "hint"),
     [
-        MemoryError(),
-        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError(
-            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        (MemoryError(), "fewer candidates"),
+        (
+            OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "--option low-memory or fewer candidates",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            "fewer candidates",
         ),
     ],
 )
 def test_too_little_memory_is_one_line(
-    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, hint: str
 ) -> None:
     def fail(*_: object) -> None:
         raise error
@@ -282,8 +288,7 @@ def test_too_little_memory_is_one_line(
     monkeypatch.setattr(DragEditor, "run", fail)
     result = run("edit", photo, *DRAG, "-o", tmp_path / "out.png")
     assert result.exit_code == 1
-    hint = "try --option low-memory or fewer candidates"
-    assert result.stderr == f"lightningdrag: error: out of memory; {hint}\n"
+    assert result.stderr == f"lightningdrag: error: out of memory; try {hint}\n"
 
 
 def test_a_mistake_of_the_program_is_not_taken_for_too_little_memory(

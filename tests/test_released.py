@@ -26,7 +26,7 @@ from lightningdrag.checkpoints.released import load_components
 from lightningdrag.checkpoints.saved import PARTS as SAVED_PARTS
 from lightningdrag.checkpoints.saved import load_saved
 from lightningdrag.checkpoints.tensors import CheckpointError, load_strict, load_tensors
-from sd15_tiny import FOLDER, PARTS, load_pipeline
+from sd15_tiny import FOLDER, PARTS, load_pipeline, lora_tensors
 
 EMBEDDING = "lightning-drag-sd15/point_embedding/point_embedding.pt"
 PROJECTIONS = "lightning-drag-sd15/lightning-drag-sd15-attn.bin"
@@ -357,22 +357,6 @@ def test_weights_under_another_name_are_fetched_where_the_first_is_missing(
 # LCM-LoRA
 
 
-def lora_tensors(unet: nn.Module, rank: int = 2) -> dict[str, Tensor]:
-    """A LoRA in the format of ``latent-consistency/lcm-lora-sdv1-5`` on an attention and a convolution."""
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name in ("mid_block.attentions.0.transformer_blocks.0.attn1.to_k", "mid_block.resnets.0.conv1"):
-        layer = unet.get_submodule(name)
-        out_channels, in_channels, *kernel = layer.weight.shape
-        key = f"lora_unet_{name.replace('.', '_')}"
-        state[f"{key}.lora_down.weight"] = torch.randn(rank, in_channels, *kernel, generator=generator)
-        state[f"{key}.lora_up.weight"] = torch.randn(
-            out_channels, rank, *[1] * len(kernel), generator=generator
-        )
-        state[f"{key}.alpha"] = torch.tensor(1.0)
-    return state
-
-
 def test_lcm_lora_is_fused(tmp_path: Path):
     plain = load_pipeline()
     save_file(lora_tensors(plain.unet), tmp_path / "pytorch_lora_weights.safetensors")
@@ -420,7 +404,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_saved_folder_is_a_model_whole_and_in_the_dtype_asked_for(saved: Path):
-    pipeline = load_model(str(saved), device="cpu", dtype="bfloat16").pipeline
+    pipeline = load_model(str(saved), device="cpu", dtype="bfloat16", options=["resident"]).pipeline
     for name, whole in load_pipeline(dtype=torch.bfloat16).components.items():
         if isinstance(whole, nn.Module):
             found = pipeline.components[name].state_dict()

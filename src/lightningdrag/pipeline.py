@@ -162,7 +162,10 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         networks = [(name, part) for name, part in self.components.items() if isinstance(part, nn.Module)]
         on_disk = [name for name, part in networks if any(tensor.is_meta for tensor in part.parameters())]
         if on_disk:
-            raise ValueError(f"{', '.join(on_disk)} were left on disk; to save, load without low_memory")
+            raise ValueError(
+                f"{', '.join(on_disk)} were left on disk; to save, load with the option resident, "
+                "or without low_memory"
+            )
         super().save_pretrained(*args, **kwargs)
 
     @property

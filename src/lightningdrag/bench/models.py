@@ -29,6 +29,8 @@ def model_to_measure(
 ) -> DragModel:
     """Load a model, or make one with random weights; see ``checkpoints.hub.load_model``.
 
+    Random weights are in no file, and resident on every device.
+
     Raises:
         ModelError: as ``checkpoints.hub.load_model``; random weights with "low-memory".
     """

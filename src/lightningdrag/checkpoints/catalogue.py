@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ MODELS = ("builtin", "warp", "sd15")
 """The names that have a meaning of their own; folders, files and hub ids are models, too."""
 
 OPTIONS = {
-    "low-memory": "what looks at a photo once stays on disk, or off the GPU",
+    "low-memory": "what looks at a photo once stays on disk, or off the GPU; the default on a CPU",
+    "resident": "all networks stay in memory, for servers and photo after photo; the default on a GPU",
     "compile": "torch.compile of the denoiser: the first edit of each shape takes minutes, later ones less",
     "deep-cache": "approximate: deep features of the denoiser at every other step only",
     "tiny-decoder": "approximate: TAESD instead of the VAE's decoder (fetched once, 10 MB)",
 }
-"""Ways to run SD 1.5, by name; none is on unless asked for. What they save and cost: docs/speed.md."""
+"""Ways to run SD 1.5, by name. Of the first two the device chooses; the others are on only if asked for.
+
+What they save and cost: docs/speed.md.
+"""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SHA256SUMS = "SHA256SUMS"
@@ -176,15 +180,17 @@ def check_name(name_or_path: str) -> str:
     )
 
 
-def check_options(options: Iterable[str]) -> None:
-    """Refuse unknown options, without importing torch.
+def check_options(options: Collection[str]) -> None:
+    """Refuse unknown options and contradictory ones, without importing torch.
 
     Raises:
-        ModelError: naming the known ones.
+        ModelError: naming the known ones, or those that exclude each other.
     """
     for option in options:
         if option not in OPTIONS:
             raise ModelError(f"unknown option {option!r}; known: {', '.join(OPTIONS)}")
+    if "low-memory" in options and "resident" in options:
+        raise ModelError("the options low-memory and resident exclude each other; give one of them")
 
 
 def model_info(name: str) -> ModelInfo:

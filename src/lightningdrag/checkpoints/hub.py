@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,14 @@ def load_model(
             wrote; a ``.safetensors`` file (or a folder with one) of the built-in kind; a hub id of either.
         device: "auto" (CUDA, else MPS, else CPU) or a torch device or its name, such as "cuda:1".
         dtype: one of :data:`DTYPES`, or torch's own; "auto" chooses for the device (:func:`choose_dtype`).
-        options: names of :data:`~lightningdrag.checkpoints.catalogue.OPTIONS`, for SD 1.5 alone.
+        options: names of :data:`~lightningdrag.checkpoints.catalogue.OPTIONS`, for SD 1.5 alone. On a CPU
+            it runs with "low-memory" unless "resident" is asked for: its files must then stay where they
+            are while it is used. On a GPU it is the other way round.
 
     Raises:
         ModelError: unknown name, device, dtype or option; weights that are not here.
         FetchError: a model on the hub, or the tiny decoder, could not be downloaded.
+        ModuleNotFoundError: "low-memory" was asked for and accelerate is not installed.
         ValueError: weights with missing, extra or wrongly shaped tensors.
     """
     kind = check_name(name_or_path)
@@ -84,7 +88,7 @@ def _load_sd15(
     from lightningdrag.checkpoints.saved import load_saved
     from lightningdrag.pipeline import LightningDragPipeline
 
-    low_memory = "low-memory" in options
+    low_memory = _low_memory(device, options)
     if folder is not None:
         pipeline = load_saved(folder, dtype, low_memory and device.type == "cpu")
         pipeline.place(device, low_memory)
@@ -93,6 +97,17 @@ def _load_sd15(
             **released_folders(), dtype=dtype, device=device, low_memory=low_memory
         )
     return sd15_model(pipeline, options)
+
+
+def _low_memory(device: torch.device, options: Collection[str]) -> bool:
+    """Is it asked for, or what the device does by itself?
+
+    On a CPU it takes half of the memory for a second or two a photo. It needs accelerate, which the lean
+    install lacks; a saved folder is then loaded without.
+    """
+    if device.type == "cpu" and "resident" not in options and find_spec("accelerate") is not None:
+        return True
+    return "low-memory" in options
 
 
 def sd15_model(pipeline: LightningDragPipeline, options: Collection[str] = ()) -> SD15Model:

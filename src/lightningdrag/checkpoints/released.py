@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,7 +36,10 @@ RELEASED_BASE_CHANNELS = 16
 MAX_BASE_CHANNELS = 64
 """Bound on the point embedding's width, which its file tells."""
 LOW_MEMORY = {"unet": load_lean, "image_encoder": load_on_disk, "appearance_encoder": load_on_disk}
-"""How the large networks are loaded where memory is short: those that look at a source once stay on disk."""
+"""How the large networks are loaded where memory is short: those that look at a source once stay on disk.
+
+Files of other kinds than safetensors cannot be read a few tensors at a time; they are loaded whole.
+"""
 HUB_FILES = {part.role: part.files for part in SD15_PARTS}
 
 
@@ -63,10 +65,12 @@ def load_components(
     """
     drag_folder = resolve(lightning_drag, "lightning_drag")
     parts = load_base(base, vae, ip_adapter, dtype, low_memory)
-    load = loader("appearance_encoder", low_memory)
+    appearance_folder = drag_folder / "appearance_encoder"
     return {
         **parts,
-        "appearance_encoder": load(AppearanceEncoder, drag_folder / "appearance_encoder", dtype),
+        "appearance_encoder": load_network(
+            "appearance_encoder", AppearanceEncoder, appearance_folder, dtype, low_memory
+        ),
         "point_encoder": _cast(_load_point_encoder(drag_folder, parts["unet"]), dtype),
     }
 
@@ -84,14 +88,15 @@ def load_base(
     """
     base_folder = resolve(base, "base")
     prompt_folder = resolve(ip_adapter, "ip_adapter")
-    unet = loader("unet", low_memory)(UNet2DConditionModel, base_folder / "unet", dtype)
+    unet = load_network("unet", UNet2DConditionModel, base_folder / "unet", dtype, low_memory)
     if unet.config.in_channels != 9:
         raise CheckpointError(
             f"{base_folder / 'unet'} takes {unet.config.in_channels} channels;"
             " the base must be an SD 1.5 inpainting checkpoint, which takes 9"
         )
-    load = loader("image_encoder", low_memory)
-    image_encoder = load(CLIPVisionModelWithProjection, prompt_folder / "image_encoder", dtype)
+    image_encoder = load_network(
+        "image_encoder", CLIPVisionModelWithProjection, prompt_folder / "image_encoder", dtype, low_memory
+    )
     return {
         "vae": load_part(AutoencoderKL, resolve(vae, "vae"), dtype),
         "text_encoder": load_part(CLIPTextModel, base_folder / "text_encoder", dtype),
@@ -168,9 +173,10 @@ def _other_names(file: PurePosixPath) -> list[PurePosixPath]:
     return [file.with_name(f"{file.stem}.fp16.safetensors"), file.with_name(f"{pickled}.bin")]
 
 
-def loader(name: str, low_memory: bool) -> Callable[[Any, Path, torch.dtype], Any]:
-    """How a component is loaded from its folder."""
-    return LOW_MEMORY.get(name, load_part) if low_memory else load_part
+def load_network(name: str, kind: Any, folder: Path, dtype: torch.dtype, low_memory: bool) -> Any:
+    """A component of the pipeline from its folder; ``low_memory``: see :data:`LOW_MEMORY`."""
+    lean = low_memory and name in LOW_MEMORY and weights_file(folder).suffix == ".safetensors"
+    return (LOW_MEMORY[name] if lean else load_part)(kind, folder, dtype)
 
 
 def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPTextModel, CLIPVisionModelWithProjection
 
-from lightningdrag.checkpoints.released import load_tokenizer, loader
+from lightningdrag.checkpoints.released import load_network, load_tokenizer
 from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.appearance import AppearanceEncoder
 from lightningdrag.models.image_prompt import ImagePrompt
@@ -49,12 +49,13 @@ def load_saved(
     ``LightningDragPipeline.from_pretrained`` by itself fills missing tensors with random numbers, or
     leaves them without data, and passes over extra ones; here every file must fit to the last tensor.
     What classes the folder's ``model_index.json`` names is not looked at: the parts' classes are known.
+    ``low_memory``: see :data:`lightningdrag.checkpoints.released.LOW_MEMORY`.
 
     Raises:
         CheckpointError: a file that is missing, damaged, or does not fit; it is named.
     """
     parts: dict[str, Any] = {
-        name: loader(name, low_memory)(kind, folder / name, dtype) for name, kind in PARTS.items()
+        name: load_network(name, kind, folder / name, dtype, low_memory) for name, kind in PARTS.items()
     }
     return LightningDragPipeline(
         **parts,

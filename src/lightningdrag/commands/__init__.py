@@ -76,8 +76,7 @@ class Verbs(TyperGroup):
         except Exception as error:
             if not _out_of_memory(error):
                 raise
-            hint = "; try --option low-memory or fewer candidates" if ctx.invoked_subcommand == "edit" else ""
-            report_error(f"out of memory{hint}")
+            report_error(f"out of memory{_hint(error) if ctx.invoked_subcommand == 'edit' else ''}")
             raise typer.Exit(1) from None
 
 
@@ -128,6 +127,12 @@ def _out_of_memory(error: Exception) -> bool:
     """Is this Python's, numpy's, torch's (on GPUs; on the CPU) or OpenCV's way to say it?"""
     said = ("out of memory", "DefaultCPUAllocator", "Insufficient memory")
     return isinstance(error, MemoryError) or any(words in str(error) for words in said)
+
+
+def _hint(error: Exception) -> str:
+    """What to try when memory ran out; on a CPU, low-memory is what SD 1.5 does by itself."""
+    on_gpu = "out of memory" in str(error)  # torch's words there, and there alone
+    return f"; try {'--option low-memory or ' if on_gpu else ''}fewer candidates"
 
 
 def _describe(error: OSError) -> str:

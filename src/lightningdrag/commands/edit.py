@@ -18,7 +18,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, 
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16.")]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", help="How SD 1.5 runs: low-memory, compile, deep-cache or tiny-decoder."),
+    typer.Option(
+        "--option", help="How SD 1.5 runs: low-memory, resident, compile, deep-cache or tiny-decoder."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print what was done as JSON on stdout.")]
 MaxPixels = Annotated[int | None, typer.Option(help="Refuse photos of more pixels.  [default: 80000000]")]
