@@ -8,7 +8,7 @@ import pytest
 
 from data_scenes import texture
 from lightningdrag.data.pairs import FramePair, Rejected
-from lightningdrag.data.synthetic import Layer, cut_out, local_deformation, render, synthetic_pair
+from lightningdrag.data.synthetic import Layer, cut_out, local_deformation, render, stretched, synthetic_pair
 from lightningdrag.data.tracks import (
     OCCLUDED,
     UNKNOWN,
@@ -52,6 +52,14 @@ def test_a_shifted_layer_has_exact_motion_and_true_disocclusion() -> None:
     assert (pair.forward_state[after & ~before & (x > 101)] == OCCLUDED).all()
     assert (pair.second[50:90, 60:88] == texture(*SHAPE, 1)[50:90, 60:88]).all()
     assert not pair.forward[:, pair.moving == 0].any()
+
+
+def test_a_stretch_keeps_one_end_and_draws_out_the_other() -> None:
+    ones, still = np.ones(SHAPE, np.float32), np.zeros((*SHAPE, 2), np.float32)
+    back = stretched(np.array([20.0, 30.0]), np.array([3.0, 0.0]), 1.5)
+    layer = Layer(texture(*SHAPE, 1), ones, back, still)
+    ends = np.array([[[20.0, 30.0], [60.0, 30.0], [20.0, 50.0]]])
+    assert np.allclose(layer.forward(ends), [[[20, 30], [80, 30], [20, 50]]])
 
 
 def test_a_deformation_is_inverted_exactly() -> None:

@@ -75,7 +75,7 @@ def synthetic_pair(photos: list[np.ndarray], rng: np.random.Generator) -> FrameP
     identity = np.eye(2, 3)
     still = np.zeros((*shape, 2), np.float32)
     opaque = np.ones(shape, np.float32)
-    if len(photos) == 1 or rng.random() < 0.2:
+    if len(photos) == 1 or rng.random() < 0.3:
         smooth = local_deformation(shape, rng)
         return render([Layer(background, opaque, identity, smooth)])
     layers = [Layer(background, opaque, identity, still)]
@@ -258,7 +258,8 @@ def _pasted(
 
 
 def _random_motion(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An affine map second -> first of a thing: it is shifted, at times turned, scaled, or pivoted."""
+    """An affine map second -> first of a thing: it is shifted, at times turned or scaled; or pivoted, or
+    drawn out or pressed together while one end of it stays."""
     height, width = alpha.shape
     short = min(alpha.shape)
     ys, xs = np.nonzero(alpha > 0.5)
@@ -274,13 +275,30 @@ def _random_motion(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     angle = rng.normal(0, 25) if rng.random() < 0.5 else 0.0
     scale = np.exp(rng.uniform(-0.35, 0.35)) if rng.random() < 0.4 else 1.0
     pivot = middle
-    if rng.random() < 0.25:  # turn about a point of its rim
-        pick = rng.integers(len(xs))
-        pivot = middle + 1.2 * (np.array([xs[pick], ys[pick]]) - middle)
+    pick = rng.integers(len(xs))
+    outward = np.array([xs[pick], ys[pick]]) - middle
+    kind = rng.random()
+    if kind < 0.25:  # this side stays
+        factor = float(np.exp(rng.uniform(-0.5, 0.6)))
+        return stretched(middle + rng.uniform(0.5, 1.3) * outward, outward, factor)
+    if kind < 0.45:  # turn about a point towards its rim
+        pivot = middle + 1.2 * outward
         angle, shift = rng.uniform(-60, 60), np.zeros(2)
     matrix = cv2.getRotationMatrix2D((float(pivot[0]), float(pivot[1])), float(angle), float(scale))
     matrix[:, 2] += shift
     return cv2.invertAffineTransform(matrix)
+
+
+def stretched(pivot: np.ndarray, along: np.ndarray, factor: float) -> np.ndarray:
+    """The affine map second -> first of a thing that is drawn out by ``factor`` along a direction.
+
+    Args:
+        pivot: ``(2,)``, the point that stays.
+        along: ``(2,)``, of any length.
+    """
+    axis = along / max(float(np.linalg.norm(along)), 1e-6)
+    linear = np.eye(2) + (1 / factor - 1) * np.outer(axis, axis)
+    return np.hstack((linear, (pivot - linear @ pivot)[:, None]))
 
 
 def _elastic(shape: tuple[int, int], alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
