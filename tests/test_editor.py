@@ -15,10 +15,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lightningdrag
-from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest
+from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest, editor
 from lightningdrag.compose import FEATHER, compose
 from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
-from lightningdrag.models.protocol import Call, DragInputs, Encoded, MotionEdit, PaintedEdit
+from lightningdrag.models.builtin.model import BuiltinModel
+from lightningdrag.models.protocol import (
+    Call,
+    CandidateModel,
+    DragInputs,
+    Encoded,
+    MotionEdit,
+    PaintedEdit,
+)
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import Photo, PhotoError, open_photo
 from lightningdrag.window import Window, choose_window
@@ -231,19 +239,34 @@ def test_the_candidates_of_a_split_drag_are_the_same_however_many_there_are() ->
     assert not np.array_equal(three[0], three[1])
 
 
+class WarmPainter(Painter):
+    """A Painter whose candidates after the first have a temperature of their own."""
+
+    candidate_temperature = 6.0
+
+
 @pytest.mark.parametrize(
-    ("given_temperature", "expected"),
-    [(None, [None, None, 6.0, None, 6.0]), (0.5, [0.5] * 5)],
+    ("model", "given_temperature", "expected"),
+    [
+        (WarmPainter(), None, [None, None, 6.0, None, 6.0]),
+        (WarmPainter(), 0.5, [0.5] * 5),
+        (Painter(), None, [None] * 5),
+        (Painter(), 0.5, [0.5] * 5),
+    ],
 )
 def test_candidates_keep_their_temperature_through_a_split_drag(
-    given_temperature: float | None, expected: list[float | None]
+    model: Painter, given_temperature: float | None, expected: list[float | None]
 ) -> None:
     """A model that is asked for one edit alone would give it the temperature of the first candidate."""
-    model = Painter()
-    model.candidate_temperature = 6.0  # type: ignore[attr-defined]
     options = {"max_step": 25, "num_images": 2, "temperature": given_temperature, "seed": 0}
     DragEditor(model).edit(noise(200, 200), ["60,100:120,100"], **options)
     assert [inputs.temperature for inputs in model.inputs] == expected
+
+
+def test_the_built_in_model_has_a_temperature_for_candidates_and_the_warp_has_none() -> None:
+    without_weights = BuiltinModel.__new__(BuiltinModel)
+    assert isinstance(without_weights, CandidateModel)
+    assert not isinstance(WarpModel(), CandidateModel)
 
 
 class BatchPainter(Painter):
@@ -389,6 +412,21 @@ def test_rounds_are_accepted_undone_and_redone() -> None:
     assert session.redo() is second.photos[0]
     with pytest.raises(ValueError, match="nothing to redo"):
         session.redo()
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(3, 4), (4, 3)])
+def test_transparency_counts_in_what_is_kept_for_undoing(
+    channels: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editor, "HISTORY_BYTES", 12 * 64 * 64)
+    session = DragEditor(Painter()).open(noise(64, 64, channels))
+    for seed in range(6):
+        session.edit(["20,30:40,30"], seed=seed)
+        session.accept()
+    for _ in range(kept - 1):
+        session.undo()
+    with pytest.raises(ValueError, match="nothing to undo"):
+        session.undo()
 
 
 def test_a_preview_is_the_warp_of_the_whole_photo() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,39 @@ def test_damaged_samples_are_listed_and_the_rest_is_scored(tmp_path: Path) -> No
     assert "art_work" in report["table"], "a table for each category"
     assert "1 of 205 images" in (tmp_path / "out" / "report.md").read_text()
     assert "1 of 205 images" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_sample_with_an_empty_mask_is_listed_and_the_rest_is_scored(tmp_path: Path) -> None:
+    root = dragbench(tmp_path / "bench")
+    empty = {**meta([(50, 48), (62, 52)]), "mask": np.zeros((HEIGHT, WIDTH), np.uint8)}
+    (root / "animals" / "one" / "meta_data.pkl").write_bytes(pickle.dumps(empty))
+    report = evaluate(Job("dragbench", str(root)), tmp_path / "out")
+    listed = {p["case"]: p["problem"] for p in report["problems"]}
+    assert "the mask is empty" in listed["animals/one"]
+    assert report["pairs"] == 2
+
+
+def test_where_nothing_can_be_scored_the_first_sample_says_why(tmp_path: Path) -> None:
+    root = dragbench(tmp_path / "bench")
+    for image in root.rglob("original_image.png"):
+        image.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="the first problem: animals/one: cannot identify image"):
+        evaluate(Job("dragbench", str(root)), tmp_path / "out")
+
+
+def test_drags_that_meet_are_scored_though_nothing_leads_back_from_there(tmp_path: Path) -> None:
+    """What stands at one pixel cannot be asked to go back to two."""
+    root = dragbench(tmp_path / "bench")
+    meeting = [(50, 48), (62, 52), (45, 48), (62, 52)]
+    (root / "animals" / "one" / "meta_data.pkl").write_bytes(pickle.dumps(meta(meeting)))
+    job = Job("dragbench", str(root), limit=3, model="warp", rows={"warp": {}})
+    for batch in (1, 3):
+        report = evaluate(replace(job, batch=batch), tmp_path / "out")
+        assert report["problems"] == []
+        for row in ("warp", "reference warp"):
+            back = [np.isfinite(s["scores"][row].get("psnr_back", np.nan)) for s in report["scores"]]
+            assert back == [False, True, True]
+            assert all(np.isfinite(s["scores"][row]["seconds"]) for s in report["scores"])
 
 
 def test_a_wrong_folder_is_refused_with_the_layout(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from evaluation_scenes import DRAGS, JitteredWarp, prepared
 from killing import kill_first_worker
 from lightningdrag.commands import build_app
 from lightningdrag.commands.evaluate import model_rows
+from lightningdrag.evaluation import provenance
 from lightningdrag.evaluation.baselines import BASELINES, Asked
 from lightningdrag.evaluation.case import TRUTH, CaseScores, Problem
 from lightningdrag.evaluation.evaluate import evaluate
@@ -25,7 +27,14 @@ from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.page import _against_length
 from lightningdrag.evaluation.pairs import PairSet
 from lightningdrag.evaluation.report import to_json
-from lightningdrag.evaluation.run import PROGRESS, Outcome, Progress, run, run_in_processes
+from lightningdrag.evaluation.run import (
+    PROGRESS,
+    Outcome,
+    Progress,
+    edit_path,
+    run,
+    run_in_processes,
+)
 from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
 
 
@@ -164,6 +173,28 @@ def test_a_killed_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None
     assert Progress(other, tmp_path).done == {}, "another job does not take it up"
 
 
+def test_pictures_that_another_run_left_are_not_shown_as_this_ones(folder: Path, tmp_path: Path) -> None:
+    peers = {"jittered": JitteredWarp()}
+    left, this = (Workshop(Job("pairs", str(folder), seed=seed), peers) for seed in (0, 1))
+    progress = Progress(left, tmp_path)
+    for outcome in run(left, [0], tmp_path):
+        progress.add(outcome)
+    picture = edit_path(tmp_path, left, "jittered", 0)
+    assert picture.is_file()
+    Progress(left, tmp_path)
+    assert picture.is_file(), "it is the same run"
+    Progress(this, tmp_path)
+    assert not picture.exists()
+
+
+def test_networks_that_came_later_make_another_run(folder: Path, tmp_path: Path) -> None:
+    job = Job("pairs", str(folder), weights=str(tmp_path))
+    before = job.stamp()
+    assert job.stamp() == before
+    (tmp_path / "alex.pth").touch()
+    assert job.stamp() != before
+
+
 def test_processes_score_as_one_does_and_none_is_left(folder: Path, tmp_path: Path) -> None:
     job = Job("pairs", str(folder), limit=2)
     one, two = (evaluate(job, tmp_path / str(n), workers=n) for n in (1, 2))
@@ -240,6 +271,32 @@ def test_results_from_a_folder_score_as_the_method_that_made_them(folder: Path, 
     assert list(rows) == [*BASELINES, "peer", TRUTH]
     for key in ("psnr", "point_error", "dai_5", "psnr_rim"):
         assert rows["peer"][key] == rows["moving least squares"][key]
+
+
+@pytest.mark.parametrize("name", ["identity", TRUTH])
+def test_results_cannot_take_the_row_of_a_baseline(name: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    result = invoke("--data", folder, "--out", tmp_path / "out", "--results", tmp_path / name)
+    assert result.exit_code == 2
+    assert f"two rows would be called '{name}'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_package_in_somebodys_repository_is_not_of_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages" / "provenance.py"
+    installed.parent.mkdir()
+    installed.touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@localhost"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert provenance.provenance()["commit"] == "unknown"
+    for words in (["add", str(installed)], ["commit", "-q", "-m", "ours"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert head.startswith(provenance.provenance()["commit"])
 
 
 def test_half_finished_results_are_listed_and_the_rest_is_scored(folder: Path, tmp_path: Path) -> None:

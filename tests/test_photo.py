@@ -291,6 +291,13 @@ def test_bytes_and_pixels_are_bounded_before_decoding(tmp_path: Path) -> None:
         open_photo(data, max_bytes=10)
 
 
+def test_a_photos_bytes_are_those_of_all_it_holds() -> None:
+    plain = Photo(noise(20, 30, 3, dtype=np.uint16))
+    assert plain.nbytes == 20 * 30 * 3 * 2
+    rich = Photo(plain.pixels, noise(20, 30, dtype=np.uint16), icc_profile=SRGB, exif=b"12345", xmp=b"123")
+    assert rich.nbytes == plain.nbytes + 20 * 30 * 2 + len(SRGB) + 5 + 3
+
+
 def test_jpeg_is_written_finely_and_says_that_transparency_is_lost(tmp_path: Path) -> None:
     y, x = np.mgrid[:64, :64]
     pixels = np.dstack((x * 4, y * 4, x + y)).astype(np.uint8)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +24,13 @@ from PIL import Image
 from lightningdrag import DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
 from lightningdrag.service import workbench
+from lightningdrag.service.animation import encode_animation
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.task import Outcome, Task
 from lightningdrag.service.workbench import Workbench
 from lightningdrag.service.workers import ProcessWorker, answer
-from service_running import DRAG, Photo, Running, photo_bytes, request_text, running, wait_until
+from service_running import DRAG, Photo, Running, photo_bytes, request_text, run_apart, running, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +179,25 @@ def test_an_animation_goes_from_the_photo_to_the_result(server: Running, photo: 
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     nearer = [np.abs(frame - first).mean() < np.abs(frame - last).mean() for frame in (frames[0], frames[-1])]
     assert nearer == [True, False]
+
+
+def test_what_is_transparent_is_white_where_a_format_has_no_transparency() -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    clear = Image.new("RGBA", (64, 48), (200, 0, 0, 0))
+    with av.open(io.BytesIO(encode_animation([clear, clear], "mp4"))) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert frame.min() > 245
+
+
+def test_what_can_be_edited_can_be_animated_at_a_smaller_size_too() -> None:
+    """Animations are made at most 1024 pixels wide, where two handles can fall on one pixel."""
+    drags = [{"handle": [600, 500], "target": [650, 500]}, {"handle": [601, 500], "target": [600, 560]}]
+    request = EditRequest.from_json(request_text(drags=drags, seed=0))
+    bench = Workbench(["warp"], "cpu")
+    for frames in (0, 3):
+        task = Task("photo/0", photo_bytes(2048, 1500), 10**7, None, "warp", request, frames)
+        (outcome,) = bench.run([task], [lambda step, steps: True])
+        assert outcome.request.drags == request.drags
 
 
 def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:
@@ -324,3 +349,30 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
         answer = server.open().start()
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:lightningdrag:not-ready")
     assert "cannot be loaded" in answer.json()["detail"]
+
+
+def test_a_worker_that_the_system_has_no_process_for_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: BaseProcess) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpawnProcess, "start", refuse)
+        with running(Settings(), [ProcessWorker(("warp",), "cpu", "float32", 60)]) as server:
+            wait_until(lambda: server.client.get("/readyz").json()["status"] == "failed")
+            assert "Cannot allocate memory" in server.client.get("/readyz").json()["detail"]
+            patch.undo()
+            wait_until(lambda: server.client.get("/readyz").json()["status"] == "ready")
+
+
+def test_a_worker_can_be_stopped_while_it_starts() -> None:
+    async def start_and_stop() -> None:
+        worker = ProcessWorker(("warp",), "cpu", "float32", 60)
+        starting = asyncio.ensure_future(worker.start())
+        while not worker._process:
+            await asyncio.sleep(0)
+        starting.cancel()
+        await worker.stop()
+
+    before = set(multiprocessing.active_children())
+    run_apart(start_and_stop())
+    assert set(multiprocessing.active_children()) <= before

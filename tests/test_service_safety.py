@@ -75,7 +75,12 @@ def test_health_and_the_page_want_no_token(guarded: Running) -> None:
 
 
 def test_other_sites_are_refused(server: Running) -> None:
-    for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}):
+    for headers in (
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},  # malformed
+    ):
         answer = server.client.post("/api/v1/sessions", content=photo_bytes(), headers=headers)
         assert (answer.status_code, kind(answer)) == (403, "origin")
     own = f"http://127.0.0.1:{server.port}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
 from lightningdrag.photo import open_photo
 from lightningdrag.request import EditRequest
+from lightningdrag.service import store as service_store
 from lightningdrag.service.jobs import Job
+from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Session, Store
 from lightningdrag.service.task import Box
@@ -91,3 +96,113 @@ def test_what_a_server_took_it_opens_again(
     monkeypatch.setitem(open_photo.__kwdefaults__, "max_bytes", 10)
     store._open.clear()
     assert store.open(session, 0).width == 160
+
+
+async def upload(store: Store) -> Session:
+    return await store.add(photo_bytes(), open_photo(photo_bytes()))
+
+
+def test_transparency_counts_in_what_stays_open_and_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    opaque = open_photo(np.zeros((20, 20, 3), np.uint8))
+    clear = open_photo(np.arange(1600, dtype=np.uint16).reshape(20, 20, 4))
+    monkeypatch.setattr(service_store, "OPEN_BYTES", 2 * 20 * 20 * 4 * 2)
+    for photo, most in ((clear, 2), (replace(opaque, icc_profile=bytes(10_000)), 1)):
+        store = Store(Settings())
+        sessions = [run_apart(store.add(b"", photo)) for _ in range(3)]
+        assert len(store._open) == most
+        assert store.open(sessions[2], 0) is photo, "with all that it has"
+        store.close()
+
+
+def test_the_photo_asked_for_last_stays_open_longest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (run_apart(upload(store)) for _ in range(2))
+    monkeypatch.setattr(service_store, "OPEN_BYTES", 2 * 160 * 120 * 3)
+    store.open(first, 0)
+    third = run_apart(upload(store))
+    assert list(store._open) == [(first.id, 0), (third.id, 0)]
+    assert store.open(second, 0).width == 160
+
+
+def test_nothing_stays_open_of_a_session_that_was_removed_meanwhile(
+    store: Store, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*data: bytes, **limits: int) -> object:
+        photo = open_photo(*data, **limits)
+        store.remove(session)  # by the event's loop, while a thread opens the photo
+        return photo
+
+    store._open.clear()
+    monkeypatch.setattr(service_store, "open_photo", slow)
+    assert store.open(session, 0).width == 160
+    assert not store._open
+
+
+def test_a_session_does_not_expire_while_it_has_something_to_do(store: Store, session: Session) -> None:
+    job = Job(session, "builtin", 0, REQUEST)
+    session.jobs[job.id] = job
+    for working in (True, False):
+        session.used -= 2 * Settings().ttl
+        assert store.expired() == ([] if working else [session])
+        if working:
+            assert store.get(session.id) is session
+            job.change(state="done")
+    with pytest.raises(Problem, match="gone"):
+        store.get(session.id)
+
+
+def test_arrays_written_at_the_same_time_share_the_room() -> None:
+    store = Store(Settings(store_bytes=len(photo_bytes()) + 2500))
+
+    async def save() -> list[BaseException | None]:
+        session = await upload(store)
+        arrays = (store.save(session, str(k), np.zeros(1000, np.uint8)) for k in range(3))
+        return await asyncio.gather(*arrays, return_exceptions=True)
+
+    assert [type(end) for end in run_apart(save())] == [type(None), type(None), Problem]
+    assert store.size <= len(photo_bytes()) + 2500
+    store.close()
+
+
+def test_photos_written_at_the_same_time_share_the_room() -> None:
+    store = Store(Settings(sessions=2))
+
+    async def add() -> None:
+        await asyncio.gather(*(upload(store) for _ in range(4)))
+
+    run_apart(add())
+    assert len(store) == len(list(store.folder.iterdir())) == 2
+    assert store.evicted == 2
+    store.close()
+
+
+def test_what_is_discarded_while_it_is_written_leaves_nothing(
+    store: Store, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, discarded, write = threading.Event(), threading.Event(), service_store._write
+
+    def slow(*what: object) -> None:
+        write(*what)
+        written.set()
+        discarded.wait(10)
+
+    async def save_and_discard() -> None:
+        saving = asyncio.ensure_future(store.save(session, "x", np.zeros(1000, np.uint8)))
+        await asyncio.to_thread(written.wait, 10)
+        store.discard(session, "x")
+        discarded.set()
+        await saving
+
+    monkeypatch.setattr(service_store, "_write", slow)
+    run_apart(save_and_discard())
+    assert session.size == len(photo_bytes())
+    assert [path.name for path in session.folder.iterdir()] == ["photo"]
+
+
+def test_nobodys_photo_is_given_up_for_what_fits_nowhere() -> None:
+    store = Store(Settings(store_bytes=10_000))
+    sessions = [run_apart(upload(store)) for _ in range(3)]
+    with pytest.raises(Problem, match="no room"):
+        run_apart(store.save(sessions[2], "x", np.zeros(10_000, np.uint8)))
+    assert [store.get(each.id) for each in sessions] == sessions
+    assert store.evicted == 0
+    store.close()

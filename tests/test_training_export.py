@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from accelerate.state import AcceleratorState
@@ -15,8 +16,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from evaluation_scenes import HEIGHT, WIDTH, texture
 from lightningdrag import DragEditor
 from lightningdrag.commands import build_app
+from lightningdrag.data.pairs import FramePair
+from lightningdrag.data.shards import encode_sample, write_index, write_shard
+from lightningdrag.training.card import data_rows
 from lightningdrag.training.export import ExportError, export
 from moving_square import write_dataset
 from sd15_tiny import PARTS
@@ -46,6 +51,44 @@ def call(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(build_app(), [str(word) for word in words])
     assert result.exit_code == code, result.output
     return result.output
+
+
+def write_synthetic(folder: Path, made_of: list[tuple[str, str]]) -> Path:
+    """A dataset of synthetic pairs of these sources and licences; what they show does not matter."""
+    seen = np.ones((HEIGHT // 2, WIDTH // 2), np.uint8)
+    still = np.zeros((2, *seen.shape), np.float32)
+    pair = FramePair(texture(0), texture(1), still, still, seen, seen, seen)
+    drag = {"handles": [[9, 9]], "targets": [[19, 9]], "motion": 0.1, "mask_share": 1.0}
+    facts = {"kind": "synthetic", "frames": [0, 1], "camera": "static", "split": "train", **drag}
+    samples = [
+        encode_sample(
+            pair,
+            np.ones((HEIGHT, WIDTH), np.uint8),
+            {**facts, "clip": f"{k}", "group": f"{k}", "source": source, "licence": licence},
+        )
+        for k, (source, licence) in enumerate(made_of)
+    ]
+    name = "train-synthetic-00000"
+    shard = {"file": f"{name}.tar", "split": "train", "kind": "synthetic", "samples": len(samples)}
+    write_index(str(folder), [{**shard, "sha256": write_shard(str(folder), name, samples)}])
+    return folder
+
+
+def test_the_card_claims_no_licence_that_the_data_does_not_tell(tmp_path: Path) -> None:
+    """Of a pair of several pictures it is known under which licences they are, not which is whose."""
+    data = write_synthetic(
+        tmp_path,
+        [
+            ("made/photos/1.jpg", "MIT"),
+            ("made/photos/2.jpg + cut/things/3.png", "CC0-1.0 + MIT"),
+            ("cut/things/4.png + cut/things/3.png + same/licence/5.png", "CC0-1.0"),
+        ],
+    )
+    assert data_rows(str(data), replace(RECIPE, mixture={"synthetic": 1.0})) == [
+        ("synthetic", "made/photos", "MIT", 2, 2),
+        ("synthetic", "cut/things", "among CC0-1.0; MIT", 2, 2),
+        ("synthetic", "same/licence", "CC0-1.0", 1, 1),
+    ]
 
 
 def test_a_builtin_run_is_exported_with_a_card_made_from_it(data: Path, tmp_path: Path) -> None:

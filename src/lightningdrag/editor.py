@@ -21,13 +21,13 @@ from PIL import Image
 from lightningdrag.allocator import kept_memory
 from lightningdrag.batching import in_step
 from lightningdrag.compose import compose, patches
-from lightningdrag.drag import Drag, DragLike, MaskError, as_drags, augmented, split
-from lightningdrag.masks import MaskLike, bounding_box, derive_mask, inside, read_mask, widen_mask
-from lightningdrag.models.protocol import Call, Callback, DragInputs, DragModel, Encoded
+from lightningdrag.drag import DragLike, as_drags, augmented, split
+from lightningdrag.masks import MaskLike, read_mask
+from lightningdrag.models.protocol import Call, Callback, CandidateModel, DragModel, Encoded
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, ImageLike, Photo, open_photo, save_photo, to_8bit
 from lightningdrag.request import EditRequest
-from lightningdrag.window import Window, box_of, choose_window
+from lightningdrag.window import Window, drag_inputs, window_for
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CACHED_WINDOWS = 4
 """Encoded windows kept for each photo; an edit near an earlier one uses its window again."""
 HISTORY_BYTES = 2**30
-"""Pixels kept for undoing; the oldest rounds are forgotten beyond that."""
+"""Of the photos kept for undoing; the oldest rounds are forgotten beyond that."""
 _PREVIEW = WarpModel(working_area=96 * 96)
 """A smooth field needs no more: it is interpolated at the photo's size."""
 
@@ -215,9 +215,7 @@ class EditSession:
     @property
     def nbytes(self) -> int:
         """Bytes of the photo and of the windows of it that are kept encoded."""
-        photo, windows = self.photo, self._encoded.values()
-        alpha = 0 if photo.alpha is None else photo.alpha.nbytes
-        return photo.pixels.nbytes + alpha + sum(encoded.nbytes for encoded in windows)
+        return self.photo.nbytes + sum(encoded.nbytes for encoded in self._encoded.values())
 
     def preview(self, drags: Iterable[DragLike], mask: MaskLike | None = None) -> Image.Image:
         """The analytic warp of the photo, in milliseconds: where things will go, without a model.
@@ -226,11 +224,11 @@ class EditSession:
             RequestError: as :meth:`edit`.
         """
         request, _ = _request(drags, mask).fitted(self.photo.width, self.photo.height)
-        settled, _ = _settled_mask(request, self.photo)
-        window = _window(_PREVIEW, settled, request.drags)
+        settled, _ = request.settled_mask(self.photo.width, self.photo.height)
+        window = window_for(_PREVIEW, settled, request.drags)
         motion = _PREVIEW.generate(
             Encoded(torch.zeros(1, 3, window.height, window.width)),
-            _inputs(window, request.drags, settled, request),
+            drag_inputs(window, request.drags, settled, request),
             torch.Generator(),
         )
         box, patch = next(patches(self.photo, window, motion, settled))
@@ -259,7 +257,7 @@ class EditSession:
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        mask, more = _settled_mask(fitted, photo)
+        mask, more = fitted.settled_mask(photo.width, photo.height)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
         photos = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
@@ -283,8 +281,7 @@ class EditSession:
         if not 0 <= index < len(self._proposed.photos):
             raise ValueError(f"no candidate {index}; there are {len(self._proposed.photos)}, from 0")
         self._history[self._round + 1 :] = [self._proposed.photos[index]]
-        bytes_each = self.photo.pixels.nbytes
-        del self._history[: max(0, len(self._history) - max(2, HISTORY_BYTES // bytes_each))]
+        del self._history[: max(0, len(self._history) - max(2, HISTORY_BYTES // self.photo.nbytes))]
         self._go_to(len(self._history) - 1)
         return self.photo
 
@@ -328,10 +325,10 @@ class EditSession:
         same however many there are, and at the temperature that the model has for it among the others.
         """
         first, *later = split(request.drags, request.max_step)
-        window = _window(self._model, mask, request.drags)
+        window = window_for(self._model, mask, request.drags)
         seed = request.seed or 0
         calls, call = 1 + len(later) * request.num_images, 1
-        inputs = _inputs(window, first, mask, request, _part(callback, 0, calls))
+        inputs = drag_inputs(window, first, mask, request, _part(callback, 0, calls))
         answer = yield self._encode(self.photo, window), inputs, torch.Generator().manual_seed(seed)
         photos = compose(self.photo, window, answer, mask)
         seeds = torch.randint(2**62, (len(photos),), generator=torch.Generator().manual_seed(seed))
@@ -339,7 +336,7 @@ class EditSession:
         for drags in later:
             for index, source in enumerate(photos):
                 inputs = replace(
-                    _inputs(window, drags, mask, request, _part(callback, call, calls)),
+                    drag_inputs(window, drags, mask, request, _part(callback, call, calls)),
                     num_images=1,
                     temperature=self._temperature(request, index),
                 )
@@ -350,8 +347,8 @@ class EditSession:
 
     def _temperature(self, request: EditRequest, candidate: int) -> float | None:
         """Of a candidate that is generated by itself: a model would take it for the first one."""
-        if request.temperature is None and candidate > 0:
-            return getattr(self._model, "candidate_temperature", None)
+        if request.temperature is None and candidate > 0 and isinstance(self._model, CandidateModel):
+            return self._model.candidate_temperature
         return request.temperature
 
     def _encode(self, photo: Photo, window: Window) -> Encoded:
@@ -368,68 +365,6 @@ class EditSession:
 
 def _request(drags: Iterable[DragLike], mask: MaskLike | None, **options: Unpack[Options]) -> EditRequest:
     return EditRequest(as_drags(drags), None if mask is None else read_mask(mask), **options)
-
-
-def _settled_mask(request: EditRequest, photo: Photo) -> tuple[np.ndarray, list[str]]:
-    """The mask to use: derived, or as given and widened by targets outside; and what to say about it."""
-    if request.mask is None:
-        return derive_mask(request.drags, photo.width, photo.height), []
-    mask = request.mask
-    astray = [drag for drag in request.drags if not (drag.is_pin or inside(mask, drag.target))]
-    outside = [drag for drag in request.drags if not inside(mask, drag.handle)]
-    if request.strict and (astray or outside):
-        what = f"target of drag {astray[0]}" if astray else f"handle of drag {outside[0]}"
-        raise MaskError(f"the {what} lies outside the mask; widen the mask, or do without strict")
-    warnings = [f"mask widened to hold the target of drag {drag}" for drag in astray]
-    if astray:
-        mask = widen_mask(mask, astray)
-    warnings += [
-        f"handle of drag {drag} lies outside the mask; kept as a constraint"
-        for drag in outside
-        if not inside(mask, drag.handle)
-    ]
-    return mask, warnings
-
-
-def _window(model: DragModel, mask: np.ndarray, drags: Sequence[Drag]) -> Window:
-    """Where a model looks: all that changes and all that is pulled. Far pins need not be seen."""
-    height, width = mask.shape
-    handles = [drag.handle for drag in drags if not drag.is_pin]
-    return choose_window(
-        box_of(bounding_box(mask), handles, width, height),
-        width,
-        height,
-        area=model.working_area,
-        multiple=model.multiple,
-        max_upscale=model.max_upscale,
-    )
-
-
-def _inputs(
-    window: Window,
-    drags: Sequence[Drag],
-    mask: np.ndarray,
-    request: EditRequest,
-    callback: Callback | None = None,
-) -> DragInputs:
-    """A request in the window's pixels; pins beyond its border are held at the border."""
-    last = (window.width - 1, window.height - 1)
-    handles, targets = (
-        np.clip(window.to_window(np.array(points)), 0, last).astype(np.float32)
-        for points in ([drag.handle for drag in drags], [drag.target for drag in drags])
-    )
-    return DragInputs(
-        handles=torch.from_numpy(handles),
-        targets=torch.from_numpy(targets),
-        mask=torch.from_numpy(window.crop_mask(mask)),
-        num_images=request.num_images,
-        steps=request.steps,
-        guidance=request.guidance,
-        guidance_schedule=request.guidance_schedule,
-        noise_prior=request.noise_prior,
-        temperature=request.temperature,
-        callback=callback,
-    )
 
 
 def _part(callback: Callback | None, call: int, calls: int) -> Callback | None:

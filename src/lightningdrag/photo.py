@@ -80,6 +80,13 @@ class Photo:
         return int(self.pixels.shape[0])
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels, its transparency, and of what it carries besides."""
+        alpha = 0 if self.alpha is None else self.alpha.nbytes
+        carried = (self.icc_profile, self.exif, self.xmp)
+        return self.pixels.nbytes + alpha + sum(len(each) for each in carried if each is not None)
+
+    @property
     def image(self) -> Image.Image:
         """The photo as a new PIL image, RGB or RGBA, 8 bits a channel; changing it changes nothing here."""
         pixels = to_8bit(self.pixels)
@@ -100,6 +107,11 @@ def to_8bit(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """An RGBA image as RGB, for what holds no transparency: what is transparent becomes white."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def open_photo(
@@ -323,8 +335,7 @@ def encode_photo(photo: Photo, kind: str = "PNG") -> tuple[bytes, list[str]]:
     image = photo.image
     if photo.alpha is not None and kind in ("JPEG", "BMP"):
         notes.append(f"{kind} holds no transparency; the photo was laid over white")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
+        image = over_white(image)
     carried, lost = save_options(photo, kind)
     buffer = io.BytesIO()
     try:

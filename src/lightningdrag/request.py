@@ -22,9 +22,18 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from lightningdrag.drag import Drag, FormatError, MaskError, OptionError, as_drags, brief, check_inside
+from lightningdrag.drag import (
+    Drag,
+    FormatError,
+    MaskError,
+    OptionError,
+    as_drags,
+    brief,
+    check_inside,
+    pixel_of,
+)
 from lightningdrag.files import write_atomically
-from lightningdrag.masks import from_runs, read_mask, resized_mask, to_runs
+from lightningdrag.masks import derive_mask, from_runs, inside, read_mask, resized_mask, to_runs, widen_mask
 from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, PhotoError, read_bytes
 
 SCHEMA = "lightningdrag.edit"
@@ -126,11 +135,47 @@ class EditRequest:
         mask = resized_mask(self.mask, width, height)
         return replace(self, mask=mask), [f"mask scaled from {mask_width}x{mask_height} to {width}x{height}"]
 
+    def settled_mask(self, width: int, height: int) -> tuple[np.ndarray, list[str]]:
+        """The mask to use, and what to say about it: derived, or as given and widened by targets outside.
+
+        Args:
+            width, height: of the photo, which the request was :meth:`fitted` to.
+
+        Returns:
+            ``(height, width)`` bool, and warnings.
+
+        Raises:
+            MaskError: a handle or target lies outside the mask given, and the request is strict.
+        """
+        mask = self.mask
+        if mask is None:
+            return derive_mask(self.drags, width, height), []
+        astray = [drag for drag in self.drags if not (drag.is_pin or inside(mask, drag.target))]
+        outside = [drag for drag in self.drags if not inside(mask, drag.handle)]
+        if self.strict and (astray or outside):
+            what = f"target of drag {astray[0]}" if astray else f"handle of drag {outside[0]}"
+            raise MaskError(f"the {what} lies outside the mask; widen the mask, or do without strict")
+        warnings = [f"mask widened to hold the target of drag {drag}" for drag in astray]
+        if astray:
+            mask = widen_mask(mask, astray)
+        warnings += [
+            f"handle of drag {drag} lies outside the mask; kept as a constraint"
+            for drag in outside
+            if not inside(mask, drag.handle)
+        ]
+        return mask, warnings
+
     def scaled(self, scale_x: float, scale_y: float) -> EditRequest:
-        """The same edit on the photo resized by these factors; the mask follows when it is fitted."""
+        """The same edit on the photo resized by these factors; the mask follows when it is fitted.
+
+        Of handles that fall on one pixel there, the first is kept.
+        """
         step = None if self.max_step is None else self.max_step * math.sqrt(scale_x * scale_y)
-        drags = tuple(drag.scaled(scale_x, scale_y) for drag in self.drags)
-        return replace(self, drags=drags, max_step=step)
+        drags: dict[tuple[int, int], Drag] = {}
+        for drag in self.drags:
+            scaled = drag.scaled(scale_x, scale_y)
+            drags.setdefault(pixel_of(scaled.handle), scaled)
+        return replace(self, drags=tuple(drags.values()), max_step=step)
 
     def to_json(self, mask_png: str | None = None) -> str:
         """The request as JSON text, its mask as runs, or as the name of a PNG that the caller keeps."""

@@ -1,16 +1,23 @@
-"""The window of a photo that a model looks at: where it lies, how it is scaled, points to it and back."""
+"""The window of a photo that a model looks at: where it lies, how it is scaled, what is asked for in it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
 
-from lightningdrag.drag import Point
+from lightningdrag.drag import Drag, Point
+from lightningdrag.masks import bounding_box
+from lightningdrag.models.protocol import Callback, DragInputs, DragModel
 from lightningdrag.photo import to_8bit
+
+if TYPE_CHECKING:
+    from lightningdrag.request import EditRequest
 
 CONTEXT = 0.25
 """Room on each side of what changes, as a share of its longer side."""
@@ -70,6 +77,58 @@ class Window:
         smaller = self.width * self.height < part.shape[0] * part.shape[1]
         method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC if part.ndim == 3 else cv2.INTER_LINEAR
         return cv2.resize(part, (self.width, self.height), interpolation=method)
+
+
+def window_for(model: DragModel, mask: np.ndarray, drags: Sequence[Drag]) -> Window:
+    """Where a model looks: all that changes and all that is pulled. Far pins need not be seen.
+
+    Args:
+        mask: ``(H, W)`` bool of the photo's size, not empty.
+        drags: in the photo's pixels, inside it.
+    """
+    height, width = mask.shape
+    handles = [drag.handle for drag in drags if not drag.is_pin]
+    return choose_window(
+        box_of(bounding_box(mask), handles, width, height),
+        width,
+        height,
+        area=model.working_area,
+        multiple=model.multiple,
+        max_upscale=model.max_upscale,
+    )
+
+
+def drag_inputs(
+    window: Window,
+    drags: Sequence[Drag],
+    mask: np.ndarray,
+    request: EditRequest,
+    callback: Callback | None = None,
+) -> DragInputs:
+    """What a model is asked for, in the window's pixels; pins beyond its border are held at the border.
+
+    Args:
+        drags, mask: in the photo's pixels; in place of the request's own, of which they are what is left
+            to do and what it comes to.
+        request: whose options are taken.
+    """
+    last = (window.width - 1, window.height - 1)
+    handles, targets = (
+        np.clip(window.to_window(np.array(points)), 0, last).astype(np.float32)
+        for points in ([drag.handle for drag in drags], [drag.target for drag in drags])
+    )
+    return DragInputs(
+        handles=torch.from_numpy(handles),
+        targets=torch.from_numpy(targets),
+        mask=torch.from_numpy(window.crop_mask(mask)),
+        num_images=request.num_images,
+        steps=request.steps,
+        guidance=request.guidance,
+        guidance_schedule=request.guidance_schedule,
+        noise_prior=request.noise_prior,
+        temperature=request.temperature,
+        callback=callback,
+    )
 
 
 def choose_window(

@@ -216,6 +216,8 @@ def _case(
     source = np.asarray(_open_image(folder / image).convert("RGB"))
     if mask.shape != source.shape[:2]:
         raise ValueError(f"{folder}: the mask is {mask.shape}, the image {source.shape[:2]} (height, width)")
+    if not mask.any():
+        raise ValueError(f"{folder}: the mask is empty")
     return Case(
         name=f"{category}/{folder.name}" if category else folder.name,
         group=folder.name,

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from lightningdrag.data.drawing import STRATA, bin_of
+from lightningdrag.drag import pixel_of
 
 POINT_BINS = {"1 point": 1, "2-3 points": 3, "4-7 points": 7, "8 points or more": float("inf")}
 OCCLUSION_BINS = {"under 2 % uncovered": 0.02, "2-8 % uncovered": 0.08, "over 8 % uncovered": 1.0}
@@ -51,6 +52,13 @@ class Case:
     def probed(self) -> tuple[np.ndarray, np.ndarray]:
         """(handles, targets) where accuracy is measured."""
         return self.probes or (self.handles, self.targets)
+
+    @property
+    def reversible(self) -> bool:
+        """Can it be dragged back? Not where two handles went to one pixel: nothing there tells them apart."""
+        both = (self.handles, self.targets)
+        starts, ends = ([pixel_of((x, y)) for x, y in points.tolist()] for points in both)
+        return len(set(ends)) == len(set(zip(starts, ends, strict=True)))
 
     @property
     def motion(self) -> float:

@@ -48,7 +48,7 @@ def evaluate(
     scores = [outcome.scores for outcome in outcomes if outcome.scores is not None]
     problems = [*shop.cases.problems, *(p for outcome in outcomes for p in outcome.problems)]
     if not scores:
-        first = next(p for p in problems if p.case)
+        first = next(p for outcome in outcomes for p in outcome.problems)
         raise ValueError(f"no case could be scored; the first problem: {first.case}: {first.problem}")
     split = {"split": job.split} if job.benchmark == "pairs" else {}
     about = {"benchmark": job.benchmark, **split, "workers": str(workers), **provenance()}

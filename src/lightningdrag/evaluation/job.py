@@ -14,7 +14,7 @@ from lightningdrag.checkpoints.builtin import WEIGHTS
 from lightningdrag.data.shards import INDEX
 from lightningdrag.evaluation.baselines import BASELINES, EditMethod, EditorMethod
 from lightningdrag.evaluation.benchmarks import FolderBenchmark, read_result
-from lightningdrag.evaluation.case import Benchmark, Case
+from lightningdrag.evaluation.case import TRUTH, Benchmark, Case
 from lightningdrag.evaluation.measures import Measure, pixels
 from lightningdrag.evaluation.networks import load_networks
 from lightningdrag.evaluation.pairs import PairSet
@@ -49,8 +49,9 @@ class Job:
     batch: int = 1
 
     def stamp(self) -> str:
-        """Changes when the files of the model, the pairs or the results do; a hub id is taken as it is."""
-        folders = [Path(place) for place in (self.model, *self.results) if place is not None]
+        """Changes when the files of the model, the networks, the pairs or the results do; a hub id is taken
+        as it is."""
+        folders = [Path(place) for place in (self.model, self.weights, *self.results) if place is not None]
         files = [WEIGHTS, *(file for folder in folders for file in sorted(folder.rglob("*")))]
         files += Path(self.root).glob(INDEX)
         return hashlib.sha256(
@@ -71,7 +72,7 @@ class Workshop:
         peers: methods of others, by the names of their rows.
 
     Raises:
-        ValueError, OSError: the benchmark, the model or a folder is not there.
+        ValueError, OSError: the benchmark, the model or a folder is not there, or two rows have one name.
     """
 
     def __init__(self, job: Job, peers: Mapping[str, EditMethod] | None = None) -> None:
@@ -82,6 +83,9 @@ class Workshop:
         for folder in job.results:
             if not Path(folder).is_dir():
                 raise FileNotFoundError(2, "no such folder of results", folder)
+        names = [*BASELINES, TRUTH, *self.own_rows]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two rows would be called {repeated[0]!r}")
         self.methods: dict[str, EditMethod] = dict(BASELINES)
         if job.model is not None:
             editor = DragEditor.from_pretrained(job.model)

@@ -28,9 +28,11 @@ def provenance() -> dict[str, str]:
 
 
 def _commit() -> str:
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
     try:
+        # A package installed into a folder of somebody's repository is not of that repository's commit.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
         commit = subprocess.run(
             [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()

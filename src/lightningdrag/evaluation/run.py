@@ -172,10 +172,13 @@ def _make(
     results = make([(case.source, case.handles, case.targets, case.mask) for case in cases])
     seconds, peak = time.perf_counter() - start, peak_bytes(device)
     there = [(_checked(result, case), case) for result, case in zip(results, cases, strict=True)]
-    backs = make([(result, case.targets, case.handles, case.mask) for result, case in there])
+    returning = [(result, case) for result, case in there if case.reversible]
+    backs = iter(make([(result, case.targets, case.handles, case.mask) for result, case in returning]))
     stride = max(1, len(shop.cases) // CANDIDATE_CASES)
-    for each, (result, case), back in zip(edits, there, backs, strict=True):
-        scores = {"seconds": seconds / len(edits), "megabytes": peak / 1e6, **measures.returned(back, case)}
+    for each, (result, case) in zip(edits, there, strict=True):
+        scores = {"seconds": seconds / len(edits), "megabytes": peak / 1e6}
+        if case.reversible:
+            scores |= measures.returned(next(backs), case)
         if isinstance(method, SamplingMethod) and each.index % stride == 0:
             asked = (case.source, case.handles, case.targets, case.mask, shop.job.seed)
             scores |= measures.candidates(method.candidates(*asked, NUM_CANDIDATES), case)
@@ -222,7 +225,8 @@ class Progress:
     """What of a job is done, on disk line by line: a run that was killed goes on from there.
 
     What was left by other settings, files or another version is not taken up, nor are cases that had a
-    problem: what was missing may be there now.
+    problem: what was missing may be there now. Pictures that it left are forgotten, for they would stand
+    where this run makes none.
     """
 
     def __init__(self, shop: Workshop, out: Path) -> None:
@@ -236,6 +240,8 @@ class Progress:
             }
         )
         self.done = self._read()
+        if not self.done:
+            shutil.rmtree(out / EDITS, ignore_errors=True)
         lines = [self._head, *(_to_line(outcome) for outcome in self.done.values())]
         write_atomically(self._path, "".join(f"{line}\n" for line in lines).encode())
 

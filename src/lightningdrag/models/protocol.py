@@ -158,6 +158,17 @@ class BatchModel(Protocol):
         ...
 
 
+@runtime_checkable
+class CandidateModel(Protocol):
+    """A ``DragModel`` whose candidates after the first have a default temperature of their own.
+
+    A call for all of them gives it to them by itself; whoever asks for one of them alone names it.
+    """
+
+    candidate_temperature: float
+    """As ``DragInputs.temperature``."""
+
+
 def batch_key(encoded: Encoded, inputs: DragInputs) -> Hashable:
     """Calls with equal keys can be answered together: windows of one size, sampled alike."""
     size = encoded.window.shape

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lightningdrag.photo import Photo, to_8bit
+from lightningdrag.photo import Photo, over_white, to_8bit
 
 FORMATS = ("webp", "mp4")
 LONGER_SIDE = 1024
@@ -40,7 +40,10 @@ def reduced(photo: Photo, longer_side: int) -> Photo:
 
 
 def encode_animation(images: Sequence[Image.Image], kind: str) -> bytes:
-    """Frames of one size as the bytes of an animated WebP (endless) or an MP4 (H.264)."""
+    """Frames of one size, RGB or RGBA, as the bytes of an animated WebP (endless) or an MP4 (H.264).
+
+    MP4 holds no transparency: what is transparent is white there.
+    """
     return _mp4(images) if kind == "mp4" else _webp(images)
 
 
@@ -70,7 +73,8 @@ def _mp4(images: Sequence[Image.Image]) -> bytes:
         stream = container.add_stream("libx264", rate=Fraction(FRAMES_PER_SECOND), options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in [*images, *[images[-1]] * (HOLD - 1)]:
-            frame = av.VideoFrame.from_image(image.convert("RGB").crop((0, 0, width, height)))
+            opaque = over_white(image) if image.mode == "RGBA" else image
+            frame = av.VideoFrame.from_image(opaque.crop((0, 0, width, height)))
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()

@@ -112,7 +112,7 @@ class Guard:
         if not self._settings.any_host and _host_name(headers.get("host", "")) not in LOOPBACK:
             raise Problem("origin", "this server answers to 127.0.0.1 and localhost only; see --host")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _authority(origin) != headers.get("host"):
             raise Problem("origin", "other sites' pages may not use this server")
         if not scope["path"].startswith(GUARDED_PATHS):
             return
@@ -149,6 +149,14 @@ class Guard:
             return message
 
         return bounded
+
+
+def _authority(origin: str) -> str:
+    """Name and port in an Origin header; nothing where it has none ("null"), or is malformed."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _host_name(host: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lightningdrag.service.settings import Settings
 
 OPEN_BYTES = 256 * 2**20
-"""Pixels of photos that stay decoded in the server, for the next image that is asked for."""
+"""Of photos that stay decoded in the server, for the next image that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Session:
     Attributes:
         folder: of its files, the store's own.
         used: when it was last asked for, on the store's clock.
-        size: bytes of its files.
+        files: bytes of each of its files by name, of those that are being written, too.
     """
 
     id: str
@@ -62,13 +62,18 @@ class Session:
     height: int
     warnings: tuple[str, ...]
     used: float
-    size: int = 0
+    files: dict[str, int] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=lambda: [Round(0)])
     jobs: OrderedDict[str, Job] = field(default_factory=OrderedDict)
 
     @property
     def busy(self) -> bool:
         return any(not job.finished for job in self.jobs.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(self.files.values())
 
     def photo_bytes(self) -> bytes:
         """The file as uploaded."""
@@ -140,12 +145,13 @@ class Store:
         folder.mkdir(mode=0o700)
         try:
             await run_in_threadpool((folder / "photo").write_bytes, data)
-        except OSError:
+            self._make_room(len(data), None)  # others may have come while it was written
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        session.size = len(data)
+        session.files["photo"] = len(data)
         self._sessions[identity] = session
-        self._keep_open((identity, 0), photo)
+        self._keep_open(session, 0, photo)
         return session
 
     def get(self, identity: str) -> Session:
@@ -176,7 +182,7 @@ class Store:
 
     def expired(self) -> list[Session]:
         """Sessions whose time is over and that have nothing to do."""
-        return [each for each in self._sessions.values() if self._expired(each) and not each.busy]
+        return [each for each in self._sessions.values() if self._expired(each)]
 
     async def save(self, session: Session, name: str, array: np.ndarray) -> None:
         """Keep an array under a name.
@@ -186,20 +192,22 @@ class Store:
             OSError: the disk is full.
         """
         self._make_room(array.nbytes, session)
+        session.files[name] = array.nbytes  # what is written at the same time must not take this room, too
         path = session.folder / f"{name}.npy"
         try:
             await run_in_threadpool(_write, path, array)
-        except OSError:
-            path.unlink(missing_ok=True)
+            if name in session.files:
+                session.files[name] = path.stat().st_size
+            else:  # discarded while it was written
+                path.unlink(missing_ok=True)
+        except BaseException:  # whatever it is, its room is free again
+            self.discard(session, name)
             raise
-        session.size += path.stat().st_size
 
     def discard(self, session: Session, name: str) -> None:
         """Forget an array, if it is there."""
-        path = session.folder / f"{name}.npy"
-        if path.exists():
-            session.size -= path.stat().st_size
-            path.unlink()
+        if session.files.pop(name, None) is not None:
+            (session.folder / f"{name}.npy").unlink(missing_ok=True)
 
     async def accept(self, session: Session, job: Job, index: int) -> Round:
         """Make a candidate a round.
@@ -233,7 +241,7 @@ class Store:
             photo = open_photo(session.photo_bytes(), **limits)
         if since:
             photo = patched(photo, (Patch(box, session.load(name)) for name, box in since))
-        self._keep_open((session.id, number), photo)
+        self._keep_open(session, number, photo)
         return photo
 
     def changed(self, session: Session, number: int) -> Patch | None:
@@ -250,29 +258,40 @@ class Store:
         self._open.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _keep_open(self, key: tuple[str, int], photo: Photo) -> None:
+    def _keep_open(self, session: Session, number: int, photo: Photo) -> None:
         with self._open_lock:
-            self._open[key] = photo
-            while len(self._open) > 1 and sum(p.pixels.nbytes for p in self._open.values()) > OPEN_BYTES:
+            if session.id not in self._sessions:  # removed while the photo was opened
+                return
+            self._open[session.id, number] = photo
+            self._open.move_to_end((session.id, number))
+            while len(self._open) > 1 and sum(each.nbytes for each in self._open.values()) > OPEN_BYTES:
                 self._open.popitem(last=False)
 
     def _expired(self, session: Session) -> bool:
-        return time.monotonic() - session.used > self._settings.ttl
+        """Is its time over? Not while it has something to do, however long that takes."""
+        return not session.busy and time.monotonic() - session.used > self._settings.ttl
 
     def _make_room(self, size: int, keep: Session | None) -> None:
-        """Forget idle sessions, those unused longest first, until so many bytes more may be kept."""
+        """Forget idle sessions, those unused longest first, until so many bytes more may be kept.
 
-        def fits() -> bool:
-            another = len(self._sessions) < self._settings.sessions or keep is not None
-            return another and self.size + size <= self._settings.store_bytes
+        Args:
+            keep: the session that they are for; None is one more.
 
-        for session in [each for each in self._sessions.values() if each is not keep and not each.busy]:
-            if fits():
-                return
+        Raises:
+            Problem: all idle ones together do not make room for them; then none is forgotten.
+        """
+        count, total = len(self._sessions) + (keep is None), self.size + size
+        idle = iter([each for each in self._sessions.values() if each is not keep and not each.busy])
+        forgotten: list[Session] = []
+        while count > self._settings.sessions or total > self._settings.store_bytes:
+            session = next(idle, None)
+            if session is None:
+                raise Problem("storage", "the server has no room for more photos now; try again later")
+            forgotten.append(session)
+            count, total = count - 1, total - session.size
+        for session in forgotten:
             self.remove(session)
             self.evicted += 1
-        if not fits():
-            raise Problem("storage", "the server has no room for more photos now; try again later")
 
 
 def _write(path: Path, array: np.ndarray) -> None:

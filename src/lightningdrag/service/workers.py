@@ -98,12 +98,15 @@ class ProcessWorker:
 
     async def start(self) -> dict[str, dict[str, Any]]:
         await self._kill()
-        self._tasks, tasks = self._context.Pipe()
-        cancels, self._cancels = self._context.Pipe(duplex=False)
-        self._process = self._context.Process(
-            target=work, args=(tasks, cancels, *self._arguments), name="lightningdrag-worker", daemon=True
-        )
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._process.start)
+        try:
+            self._tasks, tasks = self._context.Pipe()
+            cancels, self._cancels = self._context.Pipe(duplex=False)
+            self._process = self._context.Process(
+                target=work, args=(tasks, cancels, *self._arguments), name="lightningdrag-worker", daemon=True
+            )
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._process.start)
+        except OSError as error:  # the system is out of memory, processes or files
+            raise Problem("not-ready", f"no process can be started for the worker: {error}") from None
         tasks.close()  # so that the death of the process ends the connection
         cancels.close()
         kind, value = await self._receive(START_TIMEOUT)
@@ -158,10 +161,13 @@ class ProcessWorker:
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()  # it holds nothing that would have to be put in order
-        while process.is_alive():
-            await asyncio.sleep(0.01)
-        process.join()
+        if process.pid is None:  # the start may have been given up in the middle: the thread ends it
+            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+        if process.pid is not None:
+            process.kill()  # it holds nothing that would have to be put in order
+            while process.is_alive():
+                await asyncio.sleep(0.01)
+            process.join()
         self._cancels.close()
 
 

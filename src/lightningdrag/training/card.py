@@ -81,25 +81,33 @@ def loss_curve(log: Sequence[Record]) -> bytes:
 
 
 def data_rows(data: str, recipe: Recipe, shards: Sequence[str] | None = None) -> list[tuple[object, ...]]:
-    """(kind, source, licence, pairs, clips or photos) of what a recipe takes of a dataset, or some shards."""
+    """(kind, source, licence, pairs, clips or photos) of what a recipe takes of a dataset, or some shards.
+
+    A pair of several pictures says under which licences they are, but not which is whose. A source that is
+    in such pairs alone is "among" all licences of theirs.
+    """
     rows: list[tuple[object, ...]] = []
     for kind in KINDS:
         if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
             continue
         dataset = open_shards(data, "train", [kind], recipe.licences or None, shards)
         pairs: dict[str, int] = defaultdict(int)
-        pictures, licences = defaultdict(set), defaultdict(set)
+        pictures: dict[str, set[str]] = defaultdict(set)
+        alone: dict[str, set[str]] = defaultdict(set)
+        shared: dict[str, set[str]] = defaultdict(set)
         for i in range(len(dataset)):
             meta = dataset.read_meta(i)
             sources = str(meta["source"]).split(" + ")
             for place in {repository(source) for source in sources}:
                 pairs[place] += 1
-                licences[place].add(str(meta["licence"]) if len(sources) == 1 else "with others")
+                (alone if len(sources) == 1 else shared)[place] |= set(str(meta["licence"]).split(" + "))
             for source in sources:
                 pictures[repository(source)].add(source)
         for place in sorted(pairs, key=lambda place: -pairs[place]):
-            alone = sorted(licences[place] - {"with others"}) or ["see its other rows"]
-            rows.append((kind, place, "; ".join(alone), pairs[place], len(pictures[place])))
+            known = alone[place] or shared[place]
+            among = "among " if not alone[place] and len(known) > 1 else ""
+            licence = among + "; ".join(sorted(known))
+            rows.append((kind, place, licence, pairs[place], len(pictures[place])))
     return rows
 
 
