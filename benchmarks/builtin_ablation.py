@@ -33,8 +33,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "doubt 1": {"DOUBT": 1.0},
     "doubt 3": {"DOUBT": 3.0},
     "paint nothing": {"DOUBT": 100.0},
-    "surroundings taken more readily": {"PLAIN": 2.0},
-    "surroundings alone": {"PLAIN": 20.0},
     "two steps": {"default_steps": 2},
     "motion noise 0.3": {"default_temperature": 0.3},
     "motion noise 1": {"default_temperature": 1.0},

@@ -20,7 +20,7 @@ from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork
-from lightningdrag.models.builtin.surroundings import carried_on, surroundings
+from lightningdrag.models.builtin.surroundings import carried_on, surroundings, without_outline
 from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, MotionEdit
 from lightningdrag.warp import drag_displacement
 
@@ -283,14 +283,22 @@ def test_the_shipped_weights_load_and_follow_a_drag(window) -> None:
     assert (at_target - wanted).norm() < 0.5 * wanted.norm()
 
 
-def test_a_hole_is_filled_with_what_stands_still_around_it_and_not_with_what_moved() -> None:
-    source = torch.full((1, 3, 32, 32), 0.5)
-    source[:, :, :, 12:20] = -1.0  # a thing before a plain ground; it came to stand further right
-    displacement, shown = torch.zeros(1, 2, 32, 32), torch.ones(1, 1, 32, 32)
-    shown[:, :, :, 10:20] = 0
-    displacement[:, 0, :, 20:28] = -8
-    filled = surroundings(source, displacement, shown)
-    torch.testing.assert_close(filled, torch.full_like(filled, 0.5))
+def test_a_hole_is_filled_with_what_stands_still_around_it_or_with_what_moved() -> None:
+    picture = torch.full((1, 3, 32, 32), 0.5)
+    picture[..., 20:] = -1.0  # a thing came to stand before a plain ground
+    picture[..., 11:12] = 0.0  # its rim was tinged with the ground
+    still, shown = torch.ones(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    still[..., 20:] = 0
+    shown[..., 12:20] = 0
+    ground, thing = surroundings(picture, still, shown)
+    torch.testing.assert_close(ground, torch.full_like(ground, 0.5), atol=0.03, rtol=0)
+    torch.testing.assert_close(thing, torch.full_like(thing, -1.0), atol=0.03, rtol=0)
+
+
+def test_where_nothing_stands_still_the_ground_is_what_moves() -> None:
+    picture, none = torch.full((1, 3, 16, 16), 0.5), torch.zeros(1, 1, 16, 16)
+    ground, _ = surroundings(picture, none, none + 1)
+    torch.testing.assert_close(ground, picture)
 
 
 def test_what_is_known_stays_and_the_rest_lies_between() -> None:
@@ -304,13 +312,20 @@ def test_what_is_known_stays_and_the_rest_lies_between() -> None:
     assert (carried_on(image, known * 0) == 0).all()
 
 
-def test_the_painter_can_leave_a_fill_to_the_surroundings(window: Tensor) -> None:
+def test_what_stands_still_beside_a_hole_is_hidden_with_it() -> None:
+    visibility, displacement = torch.ones(1, 1, 16, 32), torch.zeros(1, 2, 16, 32)
+    visibility[..., 10:20] = 0
+    displacement[:, 0, :, 20:] = -8  # what left the hole borders on it, and is no outline
+    widened = without_outline(visibility, displacement)
+    assert (widened[..., 8:20] == 0).all()
+    assert (widened[..., :8] == 1).all()
+    assert (widened[..., 20:] == 1).all()
+
+
+def test_a_painter_that_has_learned_nothing_leaves_fills_to_the_surroundings(window: Tensor) -> None:
     network = random_network()
-    colours = []
-    for bias in (-20.0, 20.0):
-        torch.nn.init.constant_(network.renderer.plain_head.bias, bias)
-        colours.append(generate(BuiltinModel(network), window).colour)
-    painted, plain = colours
-    assert not torch.allclose(painted, plain, atol=0.1)
+    torch.nn.init.zeros_(network.renderer.pixel_head.weight)
+    torch.nn.init.zeros_(network.renderer.pixel_head.bias)
+    plain = generate(BuiltinModel(network), window).colour
     assert plain.min() >= window.min() - 1e-4  # means of the source's own colours
     assert plain.max() <= window.max() + 1e-4

@@ -21,6 +21,7 @@ from lightningdrag.models.builtin.network import (
     Motion,
     Rendering,
 )
+from lightningdrag.models.builtin.surroundings import without_outline
 from lightningdrag.models.protocol import (
     Call,
     Callback,
@@ -148,7 +149,9 @@ class BuiltinModel:
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
-        return replace(rendering, displacement=held(rendering.displacement, batch, 1, FINE_HOLD))
+        displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
+        visibility = without_outline(rendering.visibility, displacement)
+        return replace(rendering, displacement=displacement, visibility=visibility)
 
     def sample_motion(
         self,

@@ -17,7 +17,7 @@ from lightningdrag.models.builtin.blocks import (
     zeroed,
 )
 from lightningdrag.models.builtin.evidence import EVIDENCE_CHANNELS, DragBatch, Evidence
-from lightningdrag.models.builtin.surroundings import surroundings
+from lightningdrag.models.builtin.surroundings import stillness, surroundings
 from lightningdrag.models.point_embedding import PointEmbedding, point_maps
 from lightningdrag.warp import sample
 
@@ -27,8 +27,6 @@ DECISIVENESS = 8.0
 """How steeply a pixel is either the source's or painted; training keeps to honest odds (1)."""
 DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
-PLAIN = 1.0
-"""Added to the logit of leaving a fill to the surroundings: what is painted has a tone of its own."""
 NOISE_CHANNELS = 4
 """Channels of noise that the renderer's fill draws on."""
 
@@ -208,8 +206,9 @@ class MotionGenerator(nn.Module):
 class Renderer(nn.Module):
     """Sharpens a motion to pixels, and paints what it uncovered.
 
-    Works at 1/4 of the window; displacement is refined at 1/2, visibility and colour at every pixel. The
-    colour is a choice, pixel by pixel, between what it paints and the surroundings carried on.
+    Works at 1/4 of the window; displacement is refined at 1/2, visibility and colour at every pixel. What
+    it paints is the difference to its surroundings carried on, a choice between what stands still around it
+    and what moves: where it is unsure, a fill is plain.
     """
 
     def __init__(self, config: BuiltinConfig) -> None:
@@ -230,7 +229,7 @@ class Renderer(nn.Module):
         self.norm = PixelNorm(c4)
         self.motion_head = zeroed(nn.Conv2d(c4, 5 * 4, 3, padding=1))
         self.pixel_head = zeroed(nn.Conv2d(c4, 4 * 16, 3, padding=1))
-        self.plain_head = zeroed(nn.Conv2d(c4, 16, 3, padding=1))
+        self.plain_head = zeroed(nn.Conv2d(c4, 4, 3, padding=1))
 
     def forward(
         self,
@@ -249,12 +248,16 @@ class Renderer(nn.Module):
         coarse = upsample(motion.displacement, 2)
         visibility = upsample(motion.visibility, 2)
         full = upsample(motion.displacement, 8) * evidence.length * batch.mask
-        # What has left is masked, as in inpainting: seen, its colours would seep into what it uncovered.
-        shown = decided(upsample(motion.visibility, 8))
+        # What has left is filled in beforehand: seen, its colours would seep into what it uncovered.
+        small = F.avg_pool2d(batch.source, 2), F.avg_pool2d(batch.mask, 2)
+        field = upsample(motion.displacement, 4) * evidence.length
+        ground, _ = self.carry_on(*small, field, upsample(motion.visibility, 4))
+        logits = upsample(motion.visibility, 8)
+        plain, shown = upsample(ground, 2), decided(logits)
         x = torch.cat(
             (
-                F.pixel_unshuffle(batch.source * shown, 4),
-                F.pixel_unshuffle(sample(batch.source, full) * shown, 4),
+                F.pixel_unshuffle(torch.lerp(plain, batch.source, shown), 4),
+                F.pixel_unshuffle(torch.lerp(plain, sample(batch.source, full), shown), 4),
                 appearance.quarter,
                 sample(appearance.quarter, coarse * evidence.length / 4),
                 coarse,
@@ -273,20 +276,24 @@ class Renderer(nn.Module):
         x4 = self.block4_up(torch.cat((x4, F.interpolate(self.up4(x8), size=x4.shape[-2:])), 1))
         x4 = F.silu(self.norm(x4))
         choice, correction = F.pixel_shuffle(self.motion_head(x4).float(), 2).split((3, 2), 1)
-        logits, painted = F.pixel_shuffle(self.pixel_head(x4).float(), 4).split((1, 3), 1)
+        sharpened, painted = F.pixel_shuffle(self.pixel_head(x4).float(), 4).split((1, 3), 1)
         half = choose(choice, upsample(motion.displacement, 4), upsample(evidence.free, 2))
         half = half * evidence.length + correction * (0.1 * evidence.length + 2)
         displacement = upsample(half, 2) * batch.mask
-        visibility = upsample(motion.visibility, 8) + logits
-        plain = self.carry_on(batch.source, displacement.detach(), visibility.detach())
-        share = (F.pixel_shuffle(self.plain_head(x4).float(), 4) + PLAIN).sigmoid()
-        return Rendering(displacement, visibility, torch.lerp(painted, plain, share))
+        visibility = logits + sharpened
+        ground, thing = self.carry_on(*small, half.detach(), F.avg_pool2d(visibility.detach(), 2))
+        which = (F.pixel_shuffle(self.plain_head(x4).float(), 2) - 2).sigmoid()
+        return Rendering(displacement, visibility, upsample(torch.lerp(ground, thing, which), 2) + painted)
 
     @staticmethod
-    def carry_on(source: Tensor, displacement: Tensor, visibility: Tensor) -> Tensor:
-        """The surroundings of what is hidden, at half size: they are smooth."""
-        halves = (F.avg_pool2d(x, 2) for x in (source, displacement, decided(visibility)))
-        return upsample(surroundings(*halves), 2)
+    def carry_on(
+        source: Tensor, mask: Tensor, displacement: Tensor, visibility: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The surroundings of what is hidden. All at half size, for they are smooth; the displacement is in
+        pixels of the window."""
+        displacement = displacement * mask
+        picture = sample(source, displacement / 2)
+        return surroundings(picture, stillness(displacement), decided(visibility))
 
 
 class BuiltinNetwork(nn.Module):
