@@ -19,7 +19,7 @@ from lightningdrag.checkpoints.builtin import (
 from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
-from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork
+from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork, Renderer, Rendering
 from lightningdrag.models.builtin.surroundings import carried_on, surroundings, without_outline
 from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, MotionEdit
 from lightningdrag.warp import drag_displacement
@@ -293,6 +293,44 @@ def test_a_hole_is_filled_with_what_stands_still_around_it_or_with_what_moved() 
     ground, thing = surroundings(picture, still, shown)
     torch.testing.assert_close(ground, torch.full_like(ground, 0.5), atol=0.03, rtol=0)
     torch.testing.assert_close(thing, torch.full_like(thing, -1.0), atol=0.03, rtol=0)
+
+
+def test_a_long_windows_hole_is_filled_from_afar() -> None:
+    known = torch.ones(1, 1, 56, 224)
+    known[..., 60:160] = 0
+    torch.testing.assert_close(
+        carried_on(torch.full((1, 3, 56, 224), 0.8), known), torch.full((1, 3, 56, 224), 0.8)
+    )
+
+
+def test_the_renderer_carries_on_what_moved_from_where_it_came_to_stand() -> None:
+    source, mask = torch.full((1, 3, 32, 32), 0.5), torch.ones(1, 1, 32, 32)
+    source[..., :12] = -1.0  # a thing, all of the left; it moves right by 8 of its 12 pixels
+    displacement, visibility = torch.zeros(1, 2, 32, 32), torch.full((1, 1, 32, 32), 9.0)
+    displacement[:, 0, :, 8:20] = -16  # in pixels of the window, twice as many
+    visibility[..., :8] = -9  # it uncovers what was behind it
+    ground, thing = Renderer.carry_on(source, mask, displacement, visibility)
+    torch.testing.assert_close(ground[..., :8], torch.full((1, 3, 32, 8), 0.5), atol=0.05, rtol=0)
+    torch.testing.assert_close(thing[..., :8], torch.full((1, 3, 32, 8), -1.0), atol=0.05, rtol=0)
+
+
+def test_carrying_on_teaches_the_motion_nothing() -> None:
+    still = torch.zeros(1, 2, 16, 16, requires_grad=True)
+    ones = torch.ones(1, 1, 16, 16)
+    assert not any(x.requires_grad for x in Renderer.carry_on(torch.ones(1, 3, 16, 16), ones, still, ones))
+
+
+def test_an_edit_hides_outlines(window: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a hole that the renderer makes, what stands still is hidden with it."""
+    network = random_network()
+    visibility = torch.full((1, 1, HEIGHT, WIDTH), 9.0)
+    visibility[..., 24:40, 60:76] = -9
+    rendering = Rendering(torch.zeros(1, 2, HEIGHT, WIDTH), visibility, torch.zeros(1, 3, HEIGHT, WIDTH))
+    monkeypatch.setattr(network.renderer, "forward", lambda *args: rendering)
+    pin = torch.tensor([[30.0, 30.0]])
+    shown = generate(BuiltinModel(network), window, handles=pin, targets=pin).visibility
+    assert shown[..., 22:42, 58:78].max() < 0.01
+    assert shown[..., :58].min() > 0.99
 
 
 def test_where_nothing_stands_still_the_ground_is_what_moves() -> None:

@@ -104,10 +104,13 @@ def test_a_request_scales_with_its_photo() -> None:
     assert request == EditRequest(["19.5,19.5:39.5,19.5"], max_step=8, seed=1)
 
 
-def test_of_handles_that_fall_on_one_pixel_of_a_smaller_photo_the_first_is_kept() -> None:
-    """They may go different ways, which no request can say of one pixel."""
-    request = EditRequest(["9.5,9.5:19.5,9.5", "10.5,9.5:10.5,39.5", "29.5,9.5:29.5,9.5"])
-    assert request.scaled(0.1, 0.1).drags == EditRequest(["0.5,0.5:1.5,0.5", "2.5,0.5:2.5,0.5"]).drags
+def test_of_handles_that_fall_on_one_pixel_of_a_smaller_photo_the_furthest_dragged_is_kept() -> None:
+    """They may go different ways, which no request can say of one pixel; a pin must not win over a drag."""
+    request = EditRequest(["9.5,9.5:9.5,9.5", "10.5,9.5:39.5,9.5", "29.5,9.5:29.5,9.5"]).scaled(0.5, 0.5)
+    assert [drag.is_pin for drag in request.drags] == [False, True]
+    request = EditRequest(["9.5,9.5:19.5,9.5", "10.5,9.5:10.5,39.5", "29.5,9.5:29.5,9.5"]).scaled(0.1, 0.1)
+    assert len(request.drags) == 2
+    assert request.drags[0].target[1] > request.drags[0].handle[1]
 
 
 def test_scaling_keeps_a_photos_corners_on_its_corners() -> None:

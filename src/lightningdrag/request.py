@@ -168,13 +168,15 @@ class EditRequest:
     def scaled(self, scale_x: float, scale_y: float) -> EditRequest:
         """The same edit on the photo resized by these factors; the mask follows when it is fitted.
 
-        Of handles that fall on one pixel there, the first is kept.
+        Of handles that fall on one pixel there, the one that is dragged furthest is kept.
         """
         step = None if self.max_step is None else self.max_step * math.sqrt(scale_x * scale_y)
         drags: dict[tuple[int, int], Drag] = {}
         for drag in self.drags:
             scaled = drag.scaled(scale_x, scale_y)
-            drags.setdefault(pixel_of(scaled.handle), scaled)
+            rival = drags.setdefault(pixel_of(scaled.handle), scaled)
+            if scaled.length > rival.length:
+                drags[pixel_of(scaled.handle)] = scaled
         return replace(self, drags=tuple(drags.values()), max_step=step)
 
     def to_json(self, mask_png: str | None = None) -> str:

@@ -53,7 +53,7 @@ class Session:
     Attributes:
         folder: of its files, the store's own.
         used: when it was last asked for, on the store's clock.
-        files: bytes of each of its files by name, of those that are being written, too.
+        files: bytes of each of its files by name, of arrays that are being written, too.
     """
 
     id: str

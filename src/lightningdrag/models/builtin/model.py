@@ -51,7 +51,7 @@ def motion_prior(evidence: Evidence, kind: str = "source") -> Tensor:
 
 
 class BuiltinModel:
-    """A :class:`~lightningdrag.models.protocol.DragModel` with about eight million weights.
+    """A :class:`~lightningdrag.models.protocol.DragModel` with about ten million weights.
 
     Args:
         network: the weights, on the device they shall run on.

@@ -281,7 +281,7 @@ class Renderer(nn.Module):
         half = half * evidence.length + correction * (0.1 * evidence.length + 2)
         displacement = upsample(half, 2) * batch.mask
         visibility = logits + sharpened
-        ground, thing = self.carry_on(*small, half.detach(), F.avg_pool2d(visibility.detach(), 2))
+        ground, thing = self.carry_on(*small, half, F.avg_pool2d(visibility, 2))
         which = (F.pixel_shuffle(self.plain_head(x4).float(), 2) - 2).sigmoid()
         return Rendering(displacement, visibility, upsample(torch.lerp(ground, thing, which), 2) + painted)
 
@@ -290,8 +290,8 @@ class Renderer(nn.Module):
         source: Tensor, mask: Tensor, displacement: Tensor, visibility: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The surroundings of what is hidden. All at half size, for they are smooth; the displacement is in
-        pixels of the window."""
-        displacement = displacement * mask
+        pixels of the window. They teach neither it nor the visibility."""
+        displacement, visibility = displacement.detach() * mask, visibility.detach()
         picture = sample(source, displacement / 2)
         return surroundings(picture, stillness(displacement), decided(visibility))
 

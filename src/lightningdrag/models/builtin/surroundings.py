@@ -9,7 +9,7 @@ from torch import Tensor
 STILL = 1.5
 """Pixels: what moves further is no background."""
 MARGIN = 2
-"""Pixels around a hole that mix the colours of what left it with those of what is behind."""
+"""Pixels of the map at hand around a hole: they mix the colours of what left it and of what is behind."""
 LITTLE = 1e-3
 """Weight of what moves in the ground, and of the ground in what moves: where there is nothing else."""
 TRUST = 4.0
@@ -63,7 +63,7 @@ def carried_on(image: Tensor, known: Tensor) -> Tensor:
         known: ``(B, 1, h, w)`` from 0 to 1; if it is 0 everywhere the result is 0.
     """
     levels = [(image * known, known)]
-    while min(levels[-1][0].shape[-2:]) > 1:
+    while max(levels[-1][0].shape[-2:]) > 1:
         total, weight = levels[-1]
         levels.append((F.avg_pool2d(total, 2, ceil_mode=True), F.avg_pool2d(weight, 2, ceil_mode=True)))
     total, weight = levels.pop()
