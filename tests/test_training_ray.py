@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ray = pytest.importorskip("ray")
-pytest.importorskip("ray.train")
+pytest.importorskip("ray.train", exc_type=ImportError)  # it needs pandas, which ray alone does not bring
 
 from lightningdrag.training.checkpoints import list_checkpoints  # noqa: E402
 from lightningdrag.training.log import read_log  # noqa: E402
