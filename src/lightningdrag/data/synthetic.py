@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from lightningdrag.data.deformations import local_deformation, random_motion
 from lightningdrag.data.pairs import QUANTUM, FramePair, Rejected
 from lightningdrag.data.tracks import (
     OCCLUDED,
@@ -25,9 +26,7 @@ from lightningdrag.data.tracks import (
     to_cells,
 )
 
-MAX_SLOPE = 0.85
 CUT_OUT_SHARE = (0.01, 0.25)  # of the photo a segment is cut from
-MOTION_RANGE = (0.012, 0.40)  # of the short side
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Layer:
         """Where first-picture points ``(h, w, 2)`` go, as positions in the second picture."""
         goal = _affine(cv2.invertAffineTransform(self.affine), positions)
         found = goal
-        for _ in range(30):
+        for _ in range(60):
             found = goal - look_up(self.smooth, found)
         return found
 
@@ -81,8 +80,7 @@ def synthetic_pair(photos: list[np.ndarray], rng: np.random.Generator) -> FrameP
     layers = [Layer(background, opaque, identity, still)]
     for photo in photos[1:]:
         image, alpha = _pasted(photo, cut_out(photo, rng), shape, rng)
-        affine = _random_motion(alpha, rng)
-        smooth = _elastic(shape, alpha, rng) if rng.random() < 0.6 else still
+        affine, smooth = random_motion(alpha, rng)
         layers.append(Layer(image, alpha, affine, smooth))
     return render(layers)
 
@@ -131,33 +129,6 @@ def render(layers: list[Layer]) -> FramePair:
         (forward_state, backward_state),
         (first_top, second_top),
     )
-
-
-def local_deformation(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A smooth displacement ``(H, W, 2)`` with local support: push, stretch, zoom, twist or bend."""
-    height, width = shape
-    short = min(shape)
-    radius = np.exp(rng.uniform(np.log(0.15), np.log(0.6))) * short
-    centre = np.array([rng.uniform(0.15, 0.85) * width, rng.uniform(0.15, 0.85) * height])
-    aspect = np.exp(rng.uniform(-0.6, 0.6))
-    angle = rng.uniform(0, np.pi)
-    offset = pixel_grid(*shape) - centre
-    turned = offset @ _rotation(angle) / (radius * np.array([aspect, 1 / aspect]))
-    falloff = _bump(np.linalg.norm(turned, axis=-1))[..., None]
-    direction = np.array([np.cos(angle), np.sin(angle)])
-    kind = rng.choice(["push", "stretch", "zoom", "twist", "bend"])
-    if kind == "push":
-        field = falloff * rng.standard_normal(2) * radius
-    elif kind == "stretch":
-        field = falloff * (offset @ direction)[..., None] * direction * rng.choice([-1, 1])
-    elif kind == "zoom":
-        field = falloff * offset * rng.choice([-1, 1])
-    elif kind == "twist":
-        field = falloff * offset @ np.array([[0, 1], [-1, 0]]) * rng.choice([-1, 1])
-    else:  # one side of a pivot turns about it
-        side = 1 / (1 + np.exp(-(offset @ direction) / (0.15 * radius)))
-        field = falloff * side[..., None] * (offset @ np.array([[0, 1], [-1, 0]])) * rng.choice([-1, 1])
-    return _limited(field.astype(np.float32), rng.uniform(0.4, MAX_SLOPE))
 
 
 def cut_out(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -257,67 +228,6 @@ def _pasted(
     return image, cv2.warpAffine(soft, matrix, (width, height))
 
 
-def _random_motion(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An affine map second -> first of a thing: it is shifted, at times turned or scaled; or pivoted, or
-    drawn out or pressed together while one end of it stays."""
-    height, width = alpha.shape
-    short = min(alpha.shape)
-    ys, xs = np.nonzero(alpha > 0.5)
-    if not len(xs):
-        raise Rejected("no thing could be cut out")
-    middle = np.array([xs.mean(), ys.mean()])
-    length = np.exp(rng.uniform(*np.log(MOTION_RANGE))) * short
-    direction = rng.uniform(0, 2 * np.pi)
-    shift = length * np.array([np.cos(direction), np.sin(direction)])
-    toward = np.array([width / 2, height / 2]) - middle
-    if shift @ toward < 0 and rng.random() < 0.7:  # stay in the picture
-        shift = -shift
-    angle = rng.normal(0, 25) if rng.random() < 0.5 else 0.0
-    scale = np.exp(rng.uniform(-0.35, 0.35)) if rng.random() < 0.4 else 1.0
-    pivot = middle
-    pick = rng.integers(len(xs))
-    outward = np.array([xs[pick], ys[pick]]) - middle
-    kind = rng.random()
-    if kind < 0.25:  # this side stays
-        factor = float(np.exp(rng.uniform(-0.5, 0.6)))
-        return stretched(middle + rng.uniform(0.5, 1.3) * outward, outward, factor)
-    if kind < 0.45:  # turn about a point towards its rim
-        pivot = middle + 1.2 * outward
-        angle, shift = rng.uniform(-60, 60), np.zeros(2)
-    matrix = cv2.getRotationMatrix2D((float(pivot[0]), float(pivot[1])), float(angle), float(scale))
-    matrix[:, 2] += shift
-    return cv2.invertAffineTransform(matrix)
-
-
-def stretched(pivot: np.ndarray, along: np.ndarray, factor: float) -> np.ndarray:
-    """The affine map second -> first of a thing that is drawn out by ``factor`` along a direction.
-
-    Args:
-        pivot: ``(2,)``, the point that stays.
-        along: ``(2,)``, of any length.
-    """
-    axis = along / max(float(np.linalg.norm(along)), 1e-6)
-    linear = np.eye(2) + (1 / factor - 1) * np.outer(axis, axis)
-    return np.hstack((linear, (pivot - linear @ pivot)[:, None]))
-
-
-def _elastic(shape: tuple[int, int], alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random displacement as fine as a thing of alpha's size needs."""
-    size = max(24.0, float(np.sqrt((alpha > 0.5).sum())))
-    coarse = tuple(max(3, round(n / (0.5 * size))) for n in shape)
-    noise = rng.standard_normal((*coarse, 2)).astype(np.float32)
-    field = cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return _limited(field, rng.uniform(0.1, 0.45))
-
-
-def _limited(field: np.ndarray, slope: float) -> np.ndarray:
-    """Scale a displacement so that its steepest slope is ``slope``."""
-    steepest = max(
-        float(np.linalg.norm(np.diff(field, axis=axis), axis=-1).max(initial=0.0)) for axis in (0, 1)
-    )
-    return np.asarray(field * (slope / max(steepest, 1e-6) / np.sqrt(2)), np.float32)
-
-
 def _exact_states(motion: np.ndarray, top_here: np.ndarray, top_there: np.ndarray) -> np.ndarray:
     height, width = (STRIDE * n for n in top_here.shape)
     landing = cell_centres(height, width) + motion
@@ -357,13 +267,3 @@ def _over(image: np.ndarray, alpha: np.ndarray, below: np.ndarray) -> np.ndarray
 
 def _affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points @ matrix[:, :2].T + matrix[:, 2], np.float32)
-
-
-def _rotation(angle: float) -> np.ndarray:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]])
-
-
-def _bump(radius: np.ndarray) -> np.ndarray:
-    """1 in the middle, 0 from radius 1 on, smooth."""
-    return (1 - np.minimum(radius, 1) ** 2) ** 2

@@ -19,7 +19,7 @@ from lightningdrag.warp import NUM_ANCHORS, rim_anchors
 MAX_POINTS = 20
 LOOSE_MASKS = 0.6
 """Share of masks that are widened around the drags, as masks derived from drags alone are."""
-PINNED = 0.15
+PINNED = 0.25
 """Share of samples that get a pinned point where nothing moves."""
 CLICK_NOISE = 0.7
 """Pixels: standard deviation of a click around the point that was meant."""
