@@ -27,7 +27,7 @@ from lightningdrag.models.builtin.network import Appearance, upsample
 from lightningdrag.training.builtin import BuiltinTask
 from lightningdrag.training.loader import Batch, validation_batches
 from lightningdrag.training.loop import Trainer
-from lightningdrag.training.losses import displacement_errors
+from lightningdrag.training.losses import motion_errors
 from lightningdrag.training.recipe import BuiltinRecipe
 from lightningdrag.training.validate import psnr
 from lightningdrag.warp import drag_displacement, sample
@@ -136,7 +136,7 @@ def measure(task: BuiltinTask, dev: list[Batch]) -> tuple[float, float, float]:
             appearance = task.network.appearance(drags.source)
             motion = task.network.motion(prior, torch.ones(len(prior)), drags, evidence, appearance)
         field = motion.displacement.float() * evidence.length
-        errors.append(displacement_errors(field, labels, F.avg_pool2d(drags.mask, 2), evidence.length))
+        errors.append(motion_errors(field, labels, F.avg_pool2d(drags.mask, 2), evidence.length).sizes())
         score = partial(psnr, truth=labels.image, mask=drags.mask)
         warp = drag_displacement(drags.handles, drags.targets, drags.anchors, drags.mask, weights=drags.valid)
         moved = sample(drags.source, upsample(field, 8) * drags.mask)

@@ -25,7 +25,7 @@ from lightningdrag.training.log import read_log
 from lightningdrag.training.loop import learning_rate
 from lightningdrag.training.losses import (
     colour_loss,
-    displacement_errors,
+    motion_errors,
     photometric_loss,
     ssim,
     visibility_loss,
@@ -209,8 +209,12 @@ def test_the_true_motion_scores_best(dataset: Dataset) -> None:
     half = torch.nn.functional.avg_pool2d(batch.mask, 2)
     length = torch.full((4, 1, 1, 1), 20.0)
     truth = labels.displacement
-    assert (displacement_errors(truth, labels, half, length) < 1e-6).all()
-    assert (displacement_errors(truth + 3, labels, half, length) > 0.05).all()
+    assert (motion_errors(truth, labels, half, length).sizes() < 1e-6).all()
+    beside = motion_errors(truth + 3, labels, half, length)
+    assert (beside.sizes() > 0.05).all()
+    assert beside.incoherence() < 1e-6
+    torn = truth + 3 * (torch.arange(truth.shape[-1]) % 8 > 3)
+    assert motion_errors(torn, labels, half, length).incoherence() > 1e-3
     full = torch.nn.functional.interpolate(truth, scale_factor=2)
     right = photometric_loss(full, batch.source, labels, batch.mask)
     assert right < 0.5 * photometric_loss(full * 0, batch.source, labels, batch.mask)

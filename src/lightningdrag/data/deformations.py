@@ -70,11 +70,13 @@ def random_motion(alpha: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def _shifted(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The affine map second -> first of a shift, at times with a turn or a scale, or of a turn on the rim."""
+    """The affine map second -> first of a shift, often with a turn or a scale, or of these on the spot."""
     middle, outward = _middle_and_outward(pixels, rng, draws=1)
-    if rng.random() < 0.25:
-        pivot = middle + 1.2 * outward
-        return cv2.getRotationMatrix2D((float(pivot[0]), float(pivot[1])), rng.uniform(-60, 60), 1.0)
+    kind = rng.random()
+    if kind < 0.2:  # on the spot
+        return _turned(middle, rng.uniform(-60, 60) * (rng.random() < 0.6), np.exp(rng.uniform(-0.6, 0.6)))
+    if kind < 0.4:
+        return _turned(middle + 1.2 * outward, rng.uniform(-60, 60), 1.0)
     length = np.exp(rng.uniform(*np.log(MOTION_RANGE))) * min(shape)
     direction = rng.uniform(0, 2 * np.pi)
     shift = length * np.array([np.cos(direction), np.sin(direction)])
@@ -82,9 +84,15 @@ def _shifted(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generato
         shift = -shift
     angle = rng.normal(0, 25) if rng.random() < 0.5 else 0.0
     scale = np.exp(rng.uniform(-0.35, 0.35)) if rng.random() < 0.4 else 1.0
-    matrix = cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), float(angle), float(scale))
-    matrix[:, 2] += shift
-    return cv2.invertAffineTransform(matrix)
+    matrix = _turned(middle, angle, scale)
+    matrix[:, 2] -= matrix[:, :2] @ shift
+    return matrix
+
+
+def _turned(pivot: np.ndarray, degrees: float, scale: float) -> np.ndarray:
+    """The affine map second -> first of a turn and a growth by ``scale`` about a point."""
+    forward = cv2.getRotationMatrix2D((float(pivot[0]), float(pivot[1])), float(degrees), float(scale))
+    return cv2.invertAffineTransform(forward)
 
 
 def _drawn_out(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

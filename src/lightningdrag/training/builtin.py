@@ -20,7 +20,7 @@ from lightningdrag.training.draws import Draws
 from lightningdrag.training.loader import Batch
 from lightningdrag.training.losses import (
     Labels,
-    displacement_errors,
+    motion_errors,
     motion_terms,
     rendering_terms,
     weighted_sum,
@@ -99,7 +99,7 @@ class BuiltinTask(Task):
         for draw in noise:
             candidate = prior[noisy] + PRIOR_SIGMA * draw[noisy]
             motion = self.network.motion(candidate, t[noisy], *inputs)
-            error = displacement_errors(motion.displacement * length, some(labels), half_mask, length)
+            error = motion_errors(motion.displacement * length, some(labels), half_mask, length).sizes()
             better = (error < least)[:, None, None, None]
             start = torch.where(better, candidate, start)
             estimate = torch.where(better, motion.state(), estimate)

@@ -58,28 +58,58 @@ def masked_mean(x: Tensor, weight: Tensor) -> Tensor:
     return masked_means(x, weight).mean()
 
 
-def displacement_errors(estimate: Tensor, labels: Labels, mask: Tensor, length: Tensor) -> Tensor:
-    """Charbonnier on displacement / (L + 2 px), where the label is trusted, for each sample.
+@dataclass(frozen=True)
+class MotionErrors:
+    """What is wrong with a displacement, over L + 2 px, and where the label is trusted.
+
+    Attributes:
+        error: ``(B, 2, h, w)``.
+        weight: ``(B, 1, h, w)`` from 0 to 1.
+    """
+
+    error: Tensor
+    weight: Tensor
+
+    def sizes(self) -> Tensor:
+        """Charbonnier of the error, for each sample, ``(B,)``."""
+        return masked_means(charbonnier(self.error), self.weight)
+
+    def incoherence(self) -> Tensor:
+        """Charbonnier of how the error differs between neighbouring cells, averaged over the samples.
+
+        A mean of motions is right nowhere, but what the cells of a thing have in common is known: it keeps
+        its shape.
+        """
+        total = self.error.new_zeros(())
+        for axis in (-1, -2):
+            size = self.error.shape[axis] - 1
+            (a, b), (p, q) = (
+                (x.narrow(axis, 0, size), x.narrow(axis, 1, size)) for x in (self.error, self.weight)
+            )
+            total = total + masked_mean(charbonnier(b - a), torch.minimum(p, q))
+        return total
+
+
+def charbonnier(error: Tensor) -> Tensor:
+    """``(B, 1, h, w)``: a norm that is smooth at 0. The root over all channels at once keeps it isotropic."""
+    return (error.square().sum(1, keepdim=True) + 1e-4).sqrt() - 1e-2
+
+
+def motion_errors(estimate: Tensor, labels: Labels, mask: Tensor, length: Tensor) -> MotionErrors:
+    """Compare a displacement with the truth.
 
     Args:
         estimate: ``(B, 2, h, w)`` in crop pixels, at 1/2 of the crop or coarser.
         mask: ``(B, 1, H/2, W/2)``.
         length: ``(B, 1, 1, 1)`` L in pixels.
-
-    Returns:
-        ``(B,)``.
     """
-    weight = labels.visible * mask
+    weight, truth = labels.visible * mask, labels.displacement
     stride = weight.shape[-1] // estimate.shape[-1]
-    truth = labels.displacement
     if stride > 1:
         pooled = F.avg_pool2d(weight, stride)
         truth = F.avg_pool2d(truth * weight, stride) / pooled.clamp_min(1e-3)
         weight = pooled
-    error = (estimate - truth) / (length + 2)
-    # The root over both axes at once keeps the loss isotropic.
-    charbonnier = (error.square().sum(1, keepdim=True) + 1e-4).sqrt() - 1e-2
-    return masked_means(charbonnier, weight)
+    return MotionErrors((estimate - truth) / (length + 2), weight)
 
 
 def visibility_loss(logits: Tensor, labels: Labels, mask: Tensor) -> Tensor:
@@ -164,8 +194,10 @@ def motion_terms(
     """What the motion generator answers for; ``source`` and ``mask`` are ``(B, C, H, W)``."""
     half_mask = F.avg_pool2d(mask, LABEL_STRIDE)
     estimate = motion.displacement * evidence.length
+    errors = motion_errors(estimate, labels, half_mask, evidence.length)
     return {
-        "displacement": displacement_errors(estimate, labels, half_mask, evidence.length).mean(),
+        "displacement": errors.sizes().mean(),
+        "coherence": errors.incoherence(),
         "visibility": visibility_loss(motion.visibility, labels, half_mask),
         "photometric": photometric_loss(upsample(estimate, 8) * mask, source, labels, mask),
     }
@@ -178,7 +210,7 @@ def rendering_terms(
     half_mask, half = F.avg_pool2d(mask, LABEL_STRIDE), F.avg_pool2d(rendering.displacement, LABEL_STRIDE)
     result = with_true_visibility(rendering, labels).compose(source)
     return {
-        "displacement": displacement_errors(half, labels, half_mask, evidence.length).mean(),
+        "displacement": motion_errors(half, labels, half_mask, evidence.length).sizes().mean(),
         "visibility": visibility_loss(F.avg_pool2d(rendering.visibility, 2), labels, half_mask),
         "photometric": photometric_loss(rendering.displacement, source, labels, mask),
         "colour": colour_loss(rendering.colour, labels, mask),

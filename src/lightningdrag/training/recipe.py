@@ -135,6 +135,7 @@ class BuiltinRecipe(Recipe):
     """Draws of noise for each of the other samples; it learns from the one that comes nearest the truth."""
     displacement: float = 1.0
     """From here on: weights of the loss terms."""
+    coherence: float = 1.0
     visibility: float = 0.2
     photometric: float = 0.3
     colour: float = 1.0
