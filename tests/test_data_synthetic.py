@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_scenes import texture
-from lightningdrag.data.deformations import bent, local_deformation, stretched
+from lightningdrag.data.deformations import end_motion, local_deformation, stretched
 from lightningdrag.data.pairs import FramePair, Rejected
 from lightningdrag.data.synthetic import Layer, cut_out, render, synthetic_pair
 from lightningdrag.data.tracks import (
@@ -35,7 +35,7 @@ def photo_with_disc(seed: int) -> np.ndarray:
 def bar_that_bends(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """The motion of a bar at (30, 70)-(170, 90)."""
     y, x = np.mgrid[70:90, 30:170]
-    return bent(shape, np.stack((x.ravel(), y.ravel()), -1).astype(np.float64), rng)
+    return end_motion(shape, np.stack((x.ravel(), y.ravel()), -1).astype(np.float64), rng)
 
 
 def moved_square() -> FramePair:

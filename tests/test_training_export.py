@@ -21,7 +21,7 @@ from lightningdrag import DragEditor
 from lightningdrag.commands import build_app
 from lightningdrag.data.pairs import FramePair
 from lightningdrag.data.shards import encode_sample, write_index, write_shard
-from lightningdrag.training.card import data_rows
+from lightningdrag.training.card import data_rows, model_card
 from lightningdrag.training.export import ExportError, export
 from moving_square import write_dataset
 from sd15_tiny import PARTS
@@ -89,6 +89,22 @@ def test_the_card_claims_no_licence_that_the_data_does_not_tell(tmp_path: Path) 
         ("synthetic", "cut/things", "among CC0-1.0; MIT", 2, 2),
         ("synthetic", "same/licence", "CC0-1.0", 1, 1),
     ]
+
+
+def test_weights_learned_from_share_alike_material_are_published_share_alike(tmp_path: Path) -> None:
+    data = write_synthetic(tmp_path / "data", [("made/photos/1.jpg", "CC-BY-SA-4.0")])
+    recipe = replace(RECIPE, mixture={"synthetic": 1.0})
+    start = {"command": "lightningdrag train", "commit": "0", "machine": "one"}
+
+    def card(licence: str) -> str:
+        return model_card(
+            "small", recipe, [start], 1, [{"step": 1, "seconds": 1.0}], str(data), licence, None
+        )
+
+    assert "CC BY-SA 4.0" in card("CC BY-SA 4.0")
+    assert "not stated" in card("not stated")
+    with pytest.raises(ValueError, match=r"'Apache-2\.0' is not share-alike, but data from made/photos is"):
+        card("Apache-2.0")
 
 
 def test_a_builtin_run_is_exported_with_a_card_made_from_it(data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -325,6 +326,26 @@ def test_the_last_checkpoints_are_kept_and_half_written_ones_ignored(data: Path,
     trainer.run()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000003", "step-00000004"]
+
+
+def test_a_damaged_checkpoint_is_named_with_the_one_to_go_back_to(data: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=3, checkpoint_minutes=0.0, keep=2)
+    small_trainer(recipe, data, tmp_path).run()
+    newest = tmp_path / "checkpoints" / "step-00000003"
+    for file in newest.glob("*.safetensors"):
+        file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"step-00000003 cannot be read .*go on from step-00000002"):
+        small_trainer(recipe, data, tmp_path).resume()
+    shutil.rmtree(newest)
+    again = small_trainer(recipe, data, tmp_path)
+    assert again.resume()
+    assert again.step == 2
+
+
+def test_half_precision_learns_what_float32_does(data: Path, straight: Path, tmp_path: Path) -> None:
+    small_trainer(replace(RECIPE, steps=2, precision="bf16"), data, tmp_path).run()
+    assert losses(tmp_path) == pytest.approx(losses(straight)[:2], rel=0.02)
+    assert all(x.dtype == torch.float16 for x in load_file(tmp_path / "builtin.safetensors").values())
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_samples(data: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def run(recipe: Any, data: str, out: Path, resume: str, threads: int, ray: int) 
     if ray:
         from lightningdrag.training.ray import train_on_ray
 
-        train_on_ray(recipe, data, out, ray, resume == "auto")
+        train_on_ray(recipe, data, out, ray, resume == "auto", threads)
         return
     import torch
 

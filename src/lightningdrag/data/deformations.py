@@ -62,15 +62,16 @@ def random_motion(alpha: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarr
         raise Rejected("no thing could be cut out")
     pixels = np.stack((xs, ys), -1).astype(np.float64)
     if rng.random() < BENT:
-        return np.eye(2, 3), bent(alpha.shape, pixels, rng)
+        return np.eye(2, 3), end_motion(alpha.shape, pixels, rng)
     affine = _drawn_out(pixels, rng) if rng.random() < 0.25 else _shifted(alpha.shape, pixels, rng)
     if rng.random() < 0.6:
-        return affine, elastic(alpha.shape, len(pixels), rng)
+        return affine, _elastic(alpha.shape, len(pixels), rng)
     return affine, np.zeros((*alpha.shape, 2), np.float32)
 
 
 def _shifted(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The affine map second -> first of a shift, often with a turn or a scale, or of these on the spot."""
+    """The affine map second -> first of a shift, often with a turn or a scale; or of these alone, on the
+    spot; or of a turn about a point beyond the rim."""
     middle, outward = _middle_and_outward(pixels, rng, draws=1)
     kind = rng.random()
     if kind < 0.2:  # on the spot
@@ -113,10 +114,11 @@ def stretched(pivot: np.ndarray, along: np.ndarray, factor: float) -> np.ndarray
     return np.hstack((linear, (pivot - linear @ pivot)[:, None]))
 
 
-def bent(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def end_motion(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A smooth displacement ``(H, W, 2)`` that moves one end of a thing while the rest of it stays.
 
-    The end turns about a joint, as a limb or an ear does, or it is drawn out, pressed in or pushed aside.
+    The end turns about a joint, as a limb or an ear does, or it is drawn out, pressed in or pushed aside,
+    less where it would fold: a turn that had to be limited so lets the end grow a little, too.
 
     Args:
         shape: (H, W).
@@ -139,7 +141,7 @@ def bent(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generator) -
     return _limited(field, min(MAX_SLOPE, _steepest(field)))
 
 
-def elastic(shape: tuple[int, int], area: int, rng: np.random.Generator) -> np.ndarray:
+def _elastic(shape: tuple[int, int], area: int, rng: np.random.Generator) -> np.ndarray:
     """A smooth random displacement as fine as a thing of ``area`` pixels needs."""
     size = max(24.0, float(np.sqrt(area)))
     coarse = tuple(max(3, round(n / (0.5 * size))) for n in shape)

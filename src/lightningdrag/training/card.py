@@ -16,6 +16,10 @@ from lightningdrag.training.recipe import Recipe, published
 
 ABSOLUTE = re.compile(r"(?<![\w./:])/(?:[^\s/'=]+/)*")
 """Folders of absolute paths, which tell of a machine."""
+NOT_STATED = "not stated"
+"""The licence of weights if nobody says it."""
+SHARE_ALIKE = re.compile(r"\b(?:SA|share-?alike|GPL)\b", re.IGNORECASE)
+"""In a licence's name: what is made from it goes under the same."""
 CURVE_ROWS = 12
 """Rows of dev metrics that the card shows, evenly over the run."""
 
@@ -39,7 +43,12 @@ def model_card(
         data: the dataset that it learned from.
         licence: of the weights, as whoever publishes them states it.
         shards: of the dataset, those that it learned from; None is all of them.
+
+    Raises:
+        ValueError: the licence is not share-alike, but some of the data is.
     """
+    rows = data_rows(data, recipe, shards)
+    _check_licence(licence, rows)
     commands = dict.fromkeys(ABSOLUTE.sub("", start["command"]) for start in starts)
     samples = step * recipe.batch
     facts = {
@@ -66,9 +75,7 @@ def model_card(
             "## Recipe\nFields that differ from the recipe's defaults:\n",
             "```json\n" + json.dumps(own, indent=1, ensure_ascii=False) + "\n```\n",
             "## Data\nPairs by kind, source and licence; one of several pictures counts for each of them.\n",
-            _table(
-                ("kind", "source", "licence", "pairs", "clips or photos"), data_rows(data, recipe, shards)
-            ),
+            _table(("kind", "source", "licence", "pairs", "clips or photos"), rows),
         ]
     )
 
@@ -109,6 +116,15 @@ def data_rows(data: str, recipe: Recipe, shards: Sequence[str] | None = None) ->
             licence = among + "; ".join(sorted(known))
             rows.append((kind, place, licence, pairs[place], len(pictures[place])))
     return rows
+
+
+def _check_licence(licence: str, rows: Sequence[tuple[object, ...]]) -> None:
+    alike = sorted({str(row[1]) for row in rows if SHARE_ALIKE.search(str(row[2]))})
+    if licence != NOT_STATED and alike and not SHARE_ALIKE.search(licence):
+        raise ValueError(
+            f"the licence {licence!r} is not share-alike, but data from {', '.join(alike[:3])} is: give a "
+            "share-alike licence, or train on others (the recipe's `licences`)"
+        )
 
 
 def repository(source: str) -> str:

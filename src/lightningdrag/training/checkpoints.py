@@ -20,7 +20,7 @@ HELD = ("model", "learns", "adversarial", "rank")
 def save_checkpoint(accelerator: Accelerator, out: Path, step: int, keep: int) -> None:
     """Write everything that accelerate knows of beside, then rename; drop all but the last ``keep``.
 
-    Whatever kills a run, a folder that bears a step's name is whole.
+    A kill leaves no folder half written under a step's name, at worst an old one half removed.
     """
     final = out / FOLDER / f"step-{step:08d}"
     partial = final.with_suffix(".partial")

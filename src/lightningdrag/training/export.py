@@ -15,7 +15,7 @@ from lightningdrag.checkpoints.tensors import load_strict, load_tensors
 from lightningdrag.models.sd15 import set_defaults
 from lightningdrag.pipeline import LightningDragPipeline
 from lightningdrag.training.builtin import BuiltinTask
-from lightningdrag.training.card import loss_curve, model_card
+from lightningdrag.training.card import NOT_STATED, loss_curve, model_card
 from lightningdrag.training.log import LOG_FILE, read_log
 from lightningdrag.training.loop import RUN_FILE
 from lightningdrag.training.recipe import LCMRecipe, SD15Recipe, make_recipe
@@ -26,7 +26,7 @@ class ExportError(ValueError):
     """A folder that holds no finished run, or a place that is taken."""
 
 
-def export(run: Path, out: Path, *, data: str | None = None, licence: str = "not stated") -> None:
+def export(run: Path, out: Path, *, data: str | None = None, licence: str = NOT_STATED) -> None:
     """Write a model in float16 and its card, all or nothing.
 
     Args:
@@ -40,6 +40,7 @@ def export(run: Path, out: Path, *, data: str | None = None, licence: str = "not
 
     Raises:
         ExportError: see there.
+        ValueError: the licence is not share-alike, but some of the data is.
     """
     if not (run / RUN_FILE).is_file():
         raise ExportError(f"{run} is no run: it has no {RUN_FILE}; give the --out of a training")

@@ -119,13 +119,18 @@ class Trainer:
 
         Raises:
             RecipeError: it asks for other weights than the checkpoint holds.
+            ValueError: the checkpoint cannot be read.
         """
         found = list_checkpoints(self.out)
         if not found:
             return False
         check_held(self._read_facts().get("recipe", {}), self.recipe)
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
-        self.accelerator.load_state(str(found[-1]))
+        try:
+            self.accelerator.load_state(str(found[-1]))
+        except Exception as error:  # whatever a damaged file makes torch, pickle or safetensors raise
+            before = f"remove it to go on from {found[-2].name}" if found[1:] else "there is none before it"
+            raise ValueError(f"checkpoint {found[-1]} cannot be read ({error}); {before}") from error
         self.accelerator.step = 0  # of micro-batches: there may be more or fewer to a batch by now
         for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay

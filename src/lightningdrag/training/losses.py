@@ -75,18 +75,18 @@ class MotionErrors:
         return masked_means(charbonnier(self.error), self.weight)
 
     def incoherence(self) -> Tensor:
-        """Charbonnier of how the error differs between neighbouring cells, averaged over the samples.
+        """Charbonnier of how the error differs between neighbouring cells, for each sample, ``(B,)``.
 
         A mean of motions is right nowhere, but what the cells of a thing have in common is known: it keeps
         its shape.
         """
-        total = self.error.new_zeros(())
+        total = self.error.new_zeros(len(self.error))
         for axis in (-1, -2):
             size = self.error.shape[axis] - 1
             (a, b), (p, q) = (
                 (x.narrow(axis, 0, size), x.narrow(axis, 1, size)) for x in (self.error, self.weight)
             )
-            total = total + masked_mean(charbonnier(b - a), torch.minimum(p, q))
+            total = total + masked_means(charbonnier(b - a), torch.minimum(p, q))
         return total
 
 
@@ -197,7 +197,7 @@ def motion_terms(
     errors = motion_errors(estimate, labels, half_mask, evidence.length)
     return {
         "displacement": errors.sizes().mean(),
-        "coherence": errors.incoherence(),
+        "coherence": errors.incoherence().mean(),
         "visibility": visibility_loss(motion.visibility, labels, half_mask),
         "photometric": photometric_loss(upsample(estimate, 8) * mask, source, labels, mask),
     }

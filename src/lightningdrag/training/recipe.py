@@ -49,21 +49,25 @@ class Recipe:
     micro_batch: int = 0
     """Samples that a process takes at once; gradients accumulate up to ``batch``. 0 = its whole share."""
     seed: int = 0
+    """All that is drawn at random follows from it and a sample's number."""
     init: str = ""
     """Weights to start from; empty = as the model's recipe says."""
 
     # Optimiser
     learning_rate: float = 5e-4
+    """At its highest; AdamW with betas of 0.9 and 0.99."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Behind the warm-up: a plateau and from 60 % of the run a cosine down to 1 %; or the plateau alone."""
     weight_decay: float = 0.01
+    """Of matrices and kernels; norms and biases have none."""
     warmup: int = 200
+    """Steps in which the learning rate rises from 0."""
     clip: float = 1.0
     """Largest norm of the gradient, above 0; .inf = as large as it is."""
     ema: float = 0.999
     """Decay of the averaged weights, which are what is validated and kept, below 1; 0 = no average."""
     explode: float = 30.0
-    """The run stops when the loss is this many times its running mean."""
+    """The run stops when the loss is this many times its running mean, from the 50th step on."""
 
     # Machine
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -71,6 +75,7 @@ class Recipe:
     gradient_checkpointing: bool = False
     """Keep less for the backward pass and compute it again, where the model can."""
     compile: bool = False
+    """torch.compile, which takes minutes at the start."""
 
     # Data
     mixture: dict[str, float] = field(
@@ -86,10 +91,13 @@ class Recipe:
 
     # Logging
     log_every: int = 20
+    """Steps between log records."""
     validate_every: int = 500
     """Steps between pictures and dev metrics; 0 = never, and no dev split is needed."""
     validation_crops: int = 192
+    """Of the dev split, evenly from all of it."""
     checkpoint_minutes: float = 3.0
+    """What a kill costs at most."""
     keep: int = 2
     """Checkpoints that are kept, the last ones."""
     trackers: tuple[str, ...] = ("tensorboard",)
@@ -134,7 +142,7 @@ class BuiltinRecipe(Recipe):
     candidates: int = 3
     """Draws of noise for each of the other samples; it learns from the one that comes nearest the truth."""
     displacement: float = 1.0
-    """From here on: weights of the loss terms."""
+    """From here on: weights of the loss terms (:mod:`lightningdrag.training.losses`)."""
     coherence: float = 1.0
     visibility: float = 0.2
     photometric: float = 0.3
