@@ -19,7 +19,15 @@ from lightningdrag.checkpoints.builtin import (
 from lightningdrag.checkpoints.tensors import CheckpointError
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
-from lightningdrag.models.builtin.network import BuiltinConfig, BuiltinNetwork, Renderer, Rendering
+from lightningdrag.models.builtin.network import (
+    CERTAIN,
+    DOUBT,
+    BuiltinConfig,
+    BuiltinNetwork,
+    Renderer,
+    Rendering,
+    without_weak_holes,
+)
 from lightningdrag.models.builtin.surroundings import carried_on, surroundings, without_outline
 from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, MotionEdit
 from lightningdrag.warp import drag_displacement
@@ -367,3 +375,14 @@ def test_a_painter_that_has_learned_nothing_leaves_fills_to_the_surroundings(win
     plain = generate(BuiltinModel(network), window).colour
     assert plain.min() >= window.min() - 1e-4  # means of the source's own colours
     assert plain.max() <= window.max() + 1e-4
+
+
+def test_a_hole_that_is_nowhere_certain_is_none_and_a_certain_one_keeps_its_unsure_rim() -> None:
+    logits = torch.full((1, 1, 64, 96), 5.0)
+    logits[..., 8:24, 8:24] = -DOUBT - 0.5  # nowhere certain
+    logits[..., 40:48, 4:92] = -DOUBT - 0.5  # a long one that is certain at one end
+    logits[..., 42:46, 4:8] = -CERTAIN - 0.5
+    kept = without_weak_holes(logits)
+    assert (kept[..., 8:24, 8:24] == 0).all()
+    assert torch.equal(kept[..., 32:, :], logits[..., 32:, :])
+    assert torch.equal(kept[logits > 0], logits[logits > 0])

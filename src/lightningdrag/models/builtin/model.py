@@ -20,6 +20,7 @@ from lightningdrag.models.builtin.network import (
     BuiltinNetwork,
     Motion,
     Rendering,
+    without_weak_holes,
 )
 from lightningdrag.models.builtin.surroundings import without_outline
 from lightningdrag.models.protocol import (
@@ -150,7 +151,7 @@ class BuiltinModel:
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
         displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
-        visibility = without_outline(rendering.visibility, displacement)
+        visibility = without_outline(without_weak_holes(rendering.visibility), displacement)
         return replace(rendering, displacement=displacement, visibility=visibility)
 
     def sample_motion(

@@ -27,6 +27,12 @@ DECISIVENESS = 8.0
 """How steeply a pixel is either the source's or painted; training keeps to honest odds (1)."""
 DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
+CERTAIN = 4.0
+"""The same logit that a hole must reach somewhere: the rest of it may be less sure, as in Canny's edges."""
+HOLE_STRIDE = 4
+"""Holes are told apart at this stride of the window,"""
+HOLE_REACH = 32
+"""and followed over so many of its cells from where they are certain."""
 NOISE_CHANNELS = 4
 """Channels of noise that the renderer's fill draws on."""
 
@@ -310,6 +316,19 @@ class BuiltinNetwork(nn.Module):
 def decided(visibility: Tensor) -> Tensor:
     """Logits to 0..1, steeply: an honest probability would blend where it is unsure."""
     return (DECISIVENESS * (visibility + DOUBT)).sigmoid()
+
+
+def without_weak_holes(visibility: Tensor) -> Tensor:
+    """Logits ``(B, 1, h, w)`` without holes that are nowhere certain: there a thing stretches, and is whole.
+
+    Hysteresis (Canny 1986): a hole is what is connected, by logits beyond DOUBT, to one beyond CERTAIN.
+    """
+    strongest = F.max_pool2d(-visibility, HOLE_STRIDE)
+    doubtful, hole = strongest > DOUBT, (strongest > max(CERTAIN, DOUBT)).float()
+    for _ in range(HOLE_REACH):
+        hole = F.max_pool2d(hole, 3, stride=1, padding=1) * doubtful
+    hole = F.interpolate(hole, scale_factor=HOLE_STRIDE)
+    return torch.where(hole > 0, visibility, visibility.clamp_min(0))
 
 
 def choose(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
