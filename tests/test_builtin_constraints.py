@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightningdrag.checkpoints.builtin import load_builtin
-from lightningdrag.models.builtin.constraints import CALM, FINE_HOLD, HOLD, calmed, held
+from lightningdrag.models.builtin.constraints import CALM, FINE_HOLD, HOLD, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.protocol import DragInputs
 from lightningdrag.warp import pixel_grid
@@ -43,6 +43,16 @@ def test_every_target_shows_its_handle_even_where_drags_part(reach: float) -> No
     exact = held(wrong, batch(), 1, reach)
     error, before = ((at_targets(field[0]) - (HANDLES - TARGETS)).abs().mean() for field in (exact, wrong))
     assert error < 0.2 * before
+
+
+def test_handles_are_visible_at_their_targets_and_pins_at_their_places() -> None:
+    hidden = torch.full((1, 1, SIDE, SIDE), -6.0)
+    logits = seen(hidden, batch(valid=(1, 0, 1)))
+    first, second, pin = at_targets(logits[0])[:, 0]
+    assert min(first, pin) > -2
+    assert second < -2  # it is no drag of this edit, and far from the first
+    assert logits[0, 0, 100, 10] == -6
+    assert torch.equal(seen(-hidden, batch()), -hidden)
 
 
 def test_far_from_all_targets_the_prediction_stands() -> None:

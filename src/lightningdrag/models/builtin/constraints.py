@@ -50,6 +50,12 @@ def calmed(noise: Tensor, batch: DragBatch) -> Tensor:
     return noise * (1 - nearness(batch, batch.mask.shape[-1] // noise.shape[-1], CALM))
 
 
+def seen(visibility: Tensor, batch: DragBatch) -> Tensor:
+    """Logits ``(B, 1, H, W)``, raised at the targets to visible: the handle stands there, and is no guess."""
+    near = F.interpolate(nearness(batch, STRIDE, FINE_HOLD), scale_factor=STRIDE, mode="bilinear")
+    return torch.lerp(visibility, visibility.clamp_min(0), near)
+
+
 def nearness(batch: DragBatch, stride: int, reach: float) -> Tensor:
     """1 at targets, falling to 0, ``(B, 1, H // stride, W // stride)``.
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
-from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, calmed, held
+from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.network import (
     NOISE_CHANNELS,
@@ -151,7 +151,8 @@ class BuiltinModel:
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
         displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
-        visibility = without_outline(without_weak_holes(rendering.visibility), displacement)
+        visibility = seen(rendering.visibility, batch)
+        visibility = without_outline(without_weak_holes(visibility), displacement)
         return replace(rendering, displacement=displacement, visibility=visibility)
 
     def sample_motion(
