@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weak holes, too (certain 2)": {"CERTAIN": 2.0},
     "certain 3": {"CERTAIN": 3.0},
     "certain 5": {"CERTAIN": 5.0},
+    "doubt 1, certain 3": {"DOUBT": 1.0, "CERTAIN": 3.0},
     "paint nothing": {"DOUBT": 100.0},
     "two steps": {"default_steps": 2},
     "motion noise 0.3": {"default_temperature": 0.3},

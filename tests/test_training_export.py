@@ -103,7 +103,7 @@ def test_weights_learned_from_share_alike_material_are_published_share_alike(tmp
 
     assert "CC BY-SA 4.0" in card("CC BY-SA 4.0")
     assert "not stated" in card("not stated")
-    with pytest.raises(ValueError, match=r"'Apache-2\.0' is not share-alike, but data from made/photos is"):
+    with pytest.raises(ValueError, match=r"'Apache-2\.0' is not share-alike, but some of the data is"):
         card("Apache-2.0")
 
 

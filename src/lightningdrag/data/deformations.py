@@ -138,7 +138,7 @@ def end_motion(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Genera
         angle = np.arctan2(axis[1], axis[0]) + rng.choice([0, np.pi]) + rng.normal(0, 0.5)
         motion = reach * rng.uniform(0.2, 0.8) * np.array([np.cos(angle), np.sin(angle)])
     field = (follows[..., None] * motion).astype(np.float32)
-    return _limited(field, min(MAX_SLOPE, _steepest(field)))
+    return field * np.float32(min(1.0, MAX_SLOPE / max(_steepest(field), 1e-6)))
 
 
 def _elastic(shape: tuple[int, int], area: int, rng: np.random.Generator) -> np.ndarray:

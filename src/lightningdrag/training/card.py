@@ -119,11 +119,12 @@ def data_rows(data: str, recipe: Recipe, shards: Sequence[str] | None = None) ->
 
 
 def _check_licence(licence: str, rows: Sequence[tuple[object, ...]]) -> None:
-    alike = sorted({str(row[1]) for row in rows if SHARE_ALIKE.search(str(row[2]))})
+    names = {name for row in rows for name in str(row[2]).removeprefix("among ").split("; ")}
+    alike = sorted(filter(SHARE_ALIKE.search, names))
     if licence != NOT_STATED and alike and not SHARE_ALIKE.search(licence):
         raise ValueError(
-            f"the licence {licence!r} is not share-alike, but data from {', '.join(alike[:3])} is: give a "
-            "share-alike licence, or train on others (the recipe's `licences`)"
+            f"the licence {licence!r} is not share-alike, but some of the data is ({', '.join(alike)}): "
+            "give a share-alike licence, or train on others (the recipe's `licences`)"
         )
 
 

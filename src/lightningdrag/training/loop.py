@@ -129,8 +129,10 @@ class Trainer:
         try:
             self.accelerator.load_state(str(found[-1]))
         except Exception as error:  # whatever a damaged file makes torch, pickle or safetensors raise
-            before = f"remove it to go on from {found[-2].name}" if found[1:] else "there is none before it"
-            raise ValueError(f"checkpoint {found[-1]} cannot be read ({error}); {before}") from error
+            before = f"to go on from {found[-2].name}, remove it" if found[1:] else "there is none before it"
+            raise ValueError(
+                f"checkpoint {found[-1]} cannot be read ({error}); if it is damaged: {before}"
+            ) from error
         self.accelerator.step = 0  # of micro-batches: there may be more or fewer to a batch by now
         for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
             group["weight_decay"] = decay
