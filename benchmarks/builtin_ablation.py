@@ -1,4 +1,5 @@
-"""The built-in model's choices at sampling time, each changed alone, on the held-out pairs.
+"""The built-in model's choices at sampling time, each changed alone, on the held-out pairs: how good the first
+of its candidates is, and how four differ.
 
 python benchmarks/builtin_ablation.py --data prepared --limit 120
 """
@@ -22,7 +23,7 @@ from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.report import build_report
 from lightningdrag.evaluation.run import run
 from lightningdrag.evaluation.tables import markdown
-from lightningdrag.models.builtin import model, network
+from lightningdrag.models.builtin import constraints, model, network
 from lightningdrag.models.builtin.model import BuiltinModel
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -37,12 +38,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "certain 5": {"CERTAIN": 5.0},
     "doubt 1, certain 3": {"DOUBT": 1.0, "CERTAIN": 3.0},
     "paint nothing": {"DOUBT": 100.0},
+    "candidates free at targets": {"AGREE": 1e-3},
+    "candidates agree further": {"AGREE": 0.1},
+    "noise nearer to targets": {"CALM": 0.09},
+    "noise further from targets": {"CALM": 0.15},
+    "candidates' temperature 4": {"candidate_temperature": 4.0},
     "two steps": {"default_steps": 2},
     "motion noise 0.3": {"default_temperature": 0.3},
     "motion noise 1": {"default_temperature": 1.0},
     "window of 192 x 192": {"working_area": 192 * 192},
     "window of 320 x 320": {"working_area": 320 * 320},
 }
+
+PLACES = (constraints, network, model, BuiltinModel)
+"""Where the constants are."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,13 @@ class Variant:
     editor: DragEditor
     changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(
-        self, source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
-    ) -> np.ndarray:
-        with changed((network, model, BuiltinModel), self.changes):
-            return EditorMethod(self.editor)(source, handles, targets, mask, seed)
+    def __call__(self, *asked: Any) -> np.ndarray:
+        with changed(PLACES, self.changes):
+            return EditorMethod(self.editor)(*asked)
+
+    def candidates(self, *asked: Any) -> list[np.ndarray]:
+        with changed(PLACES, self.changes):
+            return EditorMethod(self.editor).candidates(*asked)
 
 
 @contextmanager

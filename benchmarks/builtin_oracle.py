@@ -34,6 +34,7 @@ def variants(model: BuiltinModel, batch: Batch) -> dict[str, Tensor]:
         drags,
         appearance,
         torch.Generator().manual_seed(0),
+        counts=[1] * len(drags.source),
         weights=[1.0],
         temperature=torch.zeros(len(source), 1, 1, 1),
     )

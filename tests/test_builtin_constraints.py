@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightningdrag.checkpoints.builtin import load_builtin
-from lightningdrag.models.builtin.constraints import CALM, FINE_HOLD, HOLD, calmed, held, seen
+from lightningdrag.models.builtin.constraints import AGREE, CALM, FINE_HOLD, HOLD, agreed, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.protocol import DragInputs
 from lightningdrag.warp import pixel_grid
@@ -81,6 +81,16 @@ def test_noise_fades_around_targets_alone() -> None:
     assert (noise[far] > 0.98).all()
 
 
+def test_candidates_of_one_edit_agree_at_its_targets_alone() -> None:
+    edits = DragBatch(*(torch.cat([x] * 5) for x in vars(batch()).values()))
+    each = torch.arange(5.0)[:, None, None, None].expand(5, 1, SIDE, SIDE)
+    shown = agreed(each, (2, 3), edits)  # two edits that are made together
+    there = torch.stack([at_targets(x)[:, 0] for x in shown])
+    assert torch.allclose(there, torch.tensor([0.0, 0, 2, 2, 2])[:, None].expand(5, 3), atol=0.1)
+    far = (pixel_grid(SIDE, SIDE)[:, :, None] - TARGETS).norm(dim=-1).amin(-1) > 5 * AGREE * SIDE
+    assert torch.allclose(shown[:, 0, far], each[:, 0, far], atol=0.01)
+
+
 def test_all_candidates_of_the_shipped_model_take_a_handle_to_its_target() -> None:
     model = load_builtin()
     window = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -89,4 +99,6 @@ def test_all_candidates_of_the_shipped_model_take_a_handle_to_its_target() -> No
     edit = model.generate(model.encode(window), inputs, torch.Generator().manual_seed(0))
     for displacement in edit.displacement:
         assert (at_targets(displacement) - (HANDLES - TARGETS)).abs().max() < 1
+    for colour in edit.colour:
+        assert (at_targets(colour) - at_targets(edit.colour[0])).abs().max() < 0.05
     assert not torch.allclose(edit.displacement[0], edit.displacement[1], atol=0.5)

@@ -118,6 +118,7 @@ class BuiltinTask(Task):
             drags,
             self.network.appearance(drags.source),
             torch.Generator().manual_seed(0),
+            counts=[1] * len(drags.source),
             weights=[1.0] * model.default_steps,
             temperature=torch.full((len(drags.source), 1, 1, 1), model.default_temperature),
         )

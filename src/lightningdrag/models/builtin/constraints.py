@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,8 +17,10 @@ HOLD = 1 / 14
 """How far the correction of a motion reaches around a target: a Gaussian's sigma, in sides of the window."""
 FINE_HOLD = 1 / 32
 """The same for the rendered displacement, where little is left to correct."""
-CALM = 0.17
-"""How far around a target candidates agree, likewise."""
+CALM = 0.12
+"""How far around a target noise has faded, likewise."""
+AGREE = 0.07
+"""How far around a target candidates show what the first one does, likewise."""
 
 
 def held(displacement: Tensor, batch: DragBatch, unit: Tensor | float, reach: float) -> Tensor:
@@ -48,6 +52,17 @@ def held(displacement: Tensor, batch: DragBatch, unit: Tensor | float, reach: fl
 def calmed(noise: Tensor, batch: DragBatch) -> Tensor:
     """Noise ``(B, C, h, w)`` over the window that fades to none at the targets."""
     return noise * (1 - nearness(batch, batch.mask.shape[-1] // noise.shape[-1], CALM))
+
+
+def agreed(x: Tensor, counts: Sequence[int], batch: DragBatch) -> Tensor:
+    """Something of all candidates ``(B, C, H, W)``; at the targets it becomes the first candidate's.
+
+    Args:
+        counts: the batch's candidates, edit by edit.
+    """
+    first = torch.cat([edit[:1].expand_as(edit) for edit in x.split(list(counts))])
+    near = F.interpolate(nearness(batch, STRIDE, AGREE), scale_factor=STRIDE, mode="bilinear")
+    return torch.lerp(x, first, near)
 
 
 def seen(visibility: Tensor, batch: DragBatch) -> Tensor:

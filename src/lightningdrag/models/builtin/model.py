@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
-from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, calmed, held, seen
+from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.network import (
     NOISE_CHANNELS,
@@ -114,6 +114,7 @@ class BuiltinModel:
             concatenated([self.batch(encoded.window, inputs, points) for encoded, inputs, _ in calls]),
             concatenated([encoded.features.expand(inputs.num_images) for encoded, inputs, _ in calls]),
             [generator for _, inputs, generator in calls for _ in range(inputs.num_images)],
+            counts=counts,
             weights=guidance_weights(
                 first.guidance_schedule, max(guidance, 1.0), first.steps or self.default_steps
             ),
@@ -131,6 +132,7 @@ class BuiltinModel:
         appearance: Appearance,
         generator: torch.Generator | Sequence[torch.Generator],
         *,
+        counts: Sequence[int],
         weights: list[float],
         temperature: Tensor,
         noise_prior: str = "source",
@@ -140,6 +142,7 @@ class BuiltinModel:
 
         Args:
             generator: of all noise, or one for each of the batch.
+            counts: how many candidates each edit has; they sum to the batch.
             weights: the point-guidance weight of each step.
             temperature: ``(B, 1, 1, 1)``, scale of the motion noise.
         """
@@ -151,9 +154,11 @@ class BuiltinModel:
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
         displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
-        visibility = seen(rendering.visibility, batch)
-        visibility = without_outline(without_weak_holes(visibility), displacement)
-        return replace(rendering, displacement=displacement, visibility=visibility)
+        visibility = without_weak_holes(seen(rendering.visibility, batch))
+        displacement, visibility, colour = (
+            agreed(x, counts, batch) for x in (displacement, visibility, rendering.colour)
+        )
+        return Rendering(displacement, without_outline(visibility, displacement), colour)
 
     def sample_motion(
         self,
