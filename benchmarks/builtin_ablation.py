@@ -1,5 +1,5 @@
-"""The built-in model's choices at sampling time, each changed alone, on the held-out pairs: how good the first
-of its candidates is, and how four differ.
+"""The built-in model's choices at sampling time, each changed alone, on the held-out pairs: how good a result
+is, and how four candidates differ.
 
 python benchmarks/builtin_ablation.py --data prepared --limit 120
 """
@@ -61,9 +61,11 @@ class Variant:
     editor: DragEditor
     changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, *asked: Any) -> np.ndarray:
+    def __call__(
+        self, source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
+    ) -> np.ndarray:
         with changed(PLACES, self.changes):
-            return EditorMethod(self.editor)(*asked)
+            return EditorMethod(self.editor)(source, handles, targets, mask, seed)
 
     def candidates(self, *asked: Any) -> list[np.ndarray]:
         with changed(PLACES, self.changes):

@@ -58,7 +58,8 @@ def test_a_run_says_how_far_it_is(editor: EditorPage) -> None:
     editor.run()
     steps = [label.split() for label in editor.seen if label.startswith("Step ")]
     numbers = [int(number) for _, number, _, _ in steps]
-    assert numbers and numbers == sorted(numbers)
+    assert numbers
+    assert numbers == sorted(numbers)
     assert all(steps_in_all == "12" for *_, steps_in_all in steps)
 
 
