@@ -50,26 +50,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "window of 320 x 320": {"working_area": 320 * 320},
 }
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "drags split at 15 px": {"max_step": 15.0},
+    "drags split at 30 px": {"max_step": 30.0},
+}
+"""Variants of how an edit is asked for."""
 PLACES = (constraints, network, model, BuiltinModel)
 """Where the constants are."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The editor with some of the model's constants changed."""
+    """The editor with some of the model's constants changed, or other options."""
 
     editor: DragEditor
     changes: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(
         self, source: np.ndarray, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray, seed: int
     ) -> np.ndarray:
         with changed(PLACES, self.changes):
-            return EditorMethod(self.editor)(source, handles, targets, mask, seed)
+            return EditorMethod(self.editor, self.options)(source, handles, targets, mask, seed)
 
     def candidates(self, *asked: Any) -> list[np.ndarray]:
         with changed(PLACES, self.changes):
-            return EditorMethod(self.editor).candidates(*asked)
+            return EditorMethod(self.editor, self.options).candidates(*asked)
 
 
 @contextmanager
@@ -92,12 +98,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset")
     parser.add_argument("--limit", type=int, help="at most this many pairs")
     parser.add_argument("--model", default="builtin")
-    parser.add_argument("--only", choices=VARIANTS, nargs="+", help="some rows")
+    parser.add_argument("--only", choices=[*VARIANTS, *OPTIONS], nargs="+", help="some rows")
     arguments = parser.parse_args()
     editor = DragEditor.from_pretrained(arguments.model)
     shop = Workshop(Job("pairs", str(arguments.data), limit=arguments.limit))
     shop.methods = {REFERENCE: reference_warp}
-    shop.methods |= {name: Variant(editor, VARIANTS[name]) for name in arguments.only or VARIANTS}
+    for name in arguments.only or [*VARIANTS, *OPTIONS]:
+        shop.methods[name] = Variant(editor, VARIANTS.get(name, {}), OPTIONS.get(name, {}))
     outcomes = run(shop, range(len(shop.cases)))
     scores = [outcome.scores for outcome in outcomes if outcome.scores is not None]
     print(markdown(build_report(scores, {"benchmark": "pairs", "command": "builtin_ablation"})))

@@ -177,6 +177,27 @@ def errors(task: SD15Task, batch: Batch, shown: float = 1.0) -> Tensor:
     return torch.stack(rows)
 
 
+def toy_task(denoiser_steps: int, steps: int) -> SD15Task:
+    """The recipe's task on a denoiser that has learned to inpaint; what the recipe trains is untrained."""
+    parts = narrow_parts()
+    train_denoiser(parts, denoiser_steps)
+    unet = parts["unet"]
+    levels, widths = (list(column) for column in zip(*attention_blocks(unet), strict=True))
+    return SD15Task(
+        replace(RECIPE, steps=steps),
+        LightningDragPipeline(
+            **parts,
+            appearance_encoder=copied_encoder(unet),
+            point_encoder=PointEncoder(BASE_CHANNELS, levels, widths),
+        ),
+    )
+
+
+def train_on_drags(task: SD15Task, look: Callable[[int], None]) -> None:
+    batch = task.recipe.batch
+    train(task, task.recipe, lambda step: task(drags(step * batch, batch))["loss"], look)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--denoiser-steps", type=int, default=600)
@@ -184,20 +205,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    parts = narrow_parts()
-    train_denoiser(parts, arguments.denoiser_steps)
-
-    unet = parts["unet"]
-    levels, widths = (list(column) for column in zip(*attention_blocks(unet), strict=True))
-    recipe = replace(RECIPE, steps=arguments.steps)
-    task = SD15Task(
-        recipe,
-        LightningDragPipeline(
-            **parts,
-            appearance_encoder=copied_encoder(unet),
-            point_encoder=PointEncoder(BASE_CHANNELS, levels, widths),
-        ),
-    )
+    task = toy_task(arguments.denoiser_steps, arguments.steps)
     own = drags(HELD_OUT, 64)
     handles, ways = own.drags.handles, own.drags.targets - own.drags.handles
     others = replace(own, drags=replace(own.drags, targets=handles + ways.roll(1, 0)))
@@ -219,7 +227,7 @@ def main() -> None:
         )
 
     look(0)
-    train(task, recipe, lambda step: task(drags(step * recipe.batch, recipe.batch))["loss"], look)
+    train_on_drags(task, look)
 
 
 if __name__ == "__main__":
