@@ -19,13 +19,13 @@ from dataclasses import fields
 
 import torch
 from torch import Tensor
-from training_points import HELD_OUT, RECIPE, drags, toy_task, train, train_on_drags
 
 from lightningdrag.models import codec
 from lightningdrag.pipeline import LightningDragPipeline
 from lightningdrag.training.lcm import LCMTask
 from lightningdrag.training.loader import Batch
 from lightningdrag.training.recipe import LCMRecipe
+from training_points import HELD_OUT, RECIPE, drags, toy_task, train, train_on_drags
 
 COUNT = 32
 """Edits that are measured; each of the four ways is among them."""
