@@ -25,25 +25,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--workers", default="0,1,2")
+    parser.add_argument("--workers", default="0,1,2", help='of each run; "" for the loader alone')
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("overrides", nargs="*", help="recipe fields, as key=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     torch.set_num_threads(arguments.threads)
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task, micro = make_task(recipe).to(device), micro_batch(recipe, 1)
 
     mixture = Mixture(arguments.data, recipe, recipe.size)
-    begun = time.process_time()
+    mixture[0]  # which opens the shards
+    begun, begun_cpu = time.perf_counter(), time.process_time()
     for i in range(arguments.steps):
         stack([mixture[micro * i + k] for k in range(micro)])
-    made = (time.process_time() - begun) / (arguments.steps * micro)
+    made, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
     print(f"{device}, {arguments.threads} threads, {recipe.size} px, micro-batches of {micro}")
-    print(f"decoding and cropping: {1000 * made:.1f} ms of CPU a sample")
+    scale = 1000 / (arguments.steps * micro)
+    print(f"reading, decoding and cropping: {scale * made:.1f} ms a sample, {scale * cpu:.1f} of CPU")
 
-    for workers in map(int, arguments.workers.split(",")):
+    for workers in map(int, filter(None, arguments.workers.split(","))):
         share = Share(0, (arguments.steps + 1) * micro, micro)
         stream = batches(arguments.data, replace(recipe, workers=workers), recipe.size, share)
         waited = worked = cpu = 0.0
