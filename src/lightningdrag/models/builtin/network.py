@@ -327,6 +327,7 @@ def without_weak_holes(visibility: Tensor) -> Tensor:
     doubtful, hole = strongest > DOUBT, (strongest > max(CERTAIN, DOUBT)).float()
     for _ in range(HOLE_REACH):
         hole = F.max_pool2d(hole, 3, stride=1, padding=1) * doubtful
+    hole = F.max_pool2d(hole, 3, stride=1, padding=1)  # and its soft edge
     hole = F.interpolate(hole, scale_factor=HOLE_STRIDE)
     return torch.where(hole > 0, visibility, visibility.clamp_min(0))
 
