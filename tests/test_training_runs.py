@@ -130,36 +130,22 @@ def test_the_loader_s_workers_end_with_a_run_that_fails(data: Path, tmp_path: Pa
     assert (tmp_path / "diverged.json").exists()
 
 
-@pytest.fixture(scope="module")
-def of_one_process(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """The curve that two processes have to follow."""
-    out = tmp_path_factory.mktemp("one")
-    small_trainer(replace(RECIPE, steps=8, batch=4), data, out).run()
-    return losses(out)
-
-
-def start_two(data: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    return start(data, out, "steps=8", "batch=4", *words, launcher=launcher)
-
-
-def test_two_processes_learn_what_one_does(data: Path, of_one_process: list[float], tmp_path: Path) -> None:
-    assert start_two(data, tmp_path).wait(timeout=300) == 0
-    np.testing.assert_allclose(losses(tmp_path), of_one_process, rtol=1e-3)
-
-
-def test_two_processes_that_are_killed_go_on_as_if_nothing_had_been(
-    data: Path, of_one_process: list[float], tmp_path: Path
+def test_two_processes_learn_what_one_does_though_they_are_killed_on_the_way(
+    data: Path, tmp_path: Path
 ) -> None:
-    running = start_two(data, tmp_path, "checkpoint_minutes=0.001")
-    wait_for_step(tmp_path, 4)
+    one, two = tmp_path / "one", tmp_path / "two"
+    small_trainer(replace(RECIPE, steps=8, batch=4), data, one).run()
+    words = (data, two, "steps=8", "batch=4", "checkpoint_minutes=0.001")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    running = start(*words, launcher=launcher)
+    wait_for_step(two, 4)
     family = [*psutil.Process(running.pid).children(recursive=True), psutil.Process(running.pid)]
     for process in family:
         process.kill()
     psutil.wait_procs(family, timeout=60)
-    assert list_checkpoints(tmp_path)
-    assert start_two(data, tmp_path).wait(timeout=300) == 0
-    np.testing.assert_allclose(losses(tmp_path), of_one_process, rtol=1e-3)
+    assert list_checkpoints(two)
+    assert start(*words, launcher=launcher).wait(timeout=300) == 0
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-3)
 
 
 def test_accumulated_gradients_learn_what_whole_batches_do(data: Path, tmp_path: Path) -> None:
