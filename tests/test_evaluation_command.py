@@ -106,6 +106,8 @@ def test_measures_without_their_weights_are_absent_with_the_reason(done: tuple[A
         (["--benchmark", "nonesuch"], "nonesuch"),
         (["--benchmark", "dragbench"], "--root"),
         (["--model", "nonesuch"], "nonesuch"),
+        (["--option", "nonesuch"], "nonesuch"),
+        (["--option", "resident"], "builtin has no option resident"),
         (["--weights", "nowhere"], "nowhere"),
         (["--results", "nowhere"], "nowhere"),
     ],

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lightningdrag.commands.edit import Options
 from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
 
 STEPS = "1,2,4"
@@ -59,6 +60,7 @@ def evaluate(
         str | None,
         typer.Option(help="Built-in name, folder or hub id; builtin by default, none with --results."),
     ] = None,
+    option: Options = None,
     steps: Annotated[str | None, typer.Option(help=f"Sampling steps, a row each. [default: {STEPS}]")] = None,
     guidance: Annotated[float | None, typer.Option(help="Point-guidance weight of every row.")] = None,
     sweep: Annotated[
@@ -89,6 +91,8 @@ def evaluate(
     if model is None and not results:
         model = "builtin"
     rows = {} if model is None else model_rows(model, steps, guidance, sweep.value if sweep else None)
+    if option and model is None:
+        raise typer.BadParameter("results have no options; give --model too", param_hint="--option")
     folder = _folder(benchmark.value, data, root)
     names = [*rows, *(path.name for path in results or [])]
     if repeated := {name for name in names if names.count(name) > 1}:
@@ -104,6 +108,7 @@ def evaluate(
         split=split.value,
         limit=limit,
         model=model,
+        model_options=tuple(option or ()),
         rows=rows,
         results=tuple(str(path) for path in results or []),
         weights=weights,

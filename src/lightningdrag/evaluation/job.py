@@ -29,6 +29,7 @@ class Job:
         root: the prepared dataset, or the benchmark's folder.
         split, limit: of the pairs; ``limit`` of any benchmark.
         model: name, folder or hub id; None if only baselines and results are scored.
+        model_options: how SD 1.5 runs (``checkpoints.catalogue.OPTIONS``).
         rows: the model's rows: their names, and the options of each (``DragEditor.edit``).
         results: folders of results in the benchmark's layout, each a row of its own.
         weights: where the networks of some measures are (``networks.load_networks``).
@@ -42,6 +43,7 @@ class Job:
     split: str = "dev"
     limit: int | None = None
     model: str | None = None
+    model_options: tuple[str, ...] = ()
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     results: tuple[str, ...] = ()
     weights: str | None = None
@@ -88,7 +90,7 @@ class Workshop:
             raise ValueError(f"two rows would be called {repeated[0]!r}")
         self.methods: dict[str, EditMethod] = dict(BASELINES)
         if job.model is not None:
-            editor = DragEditor.from_pretrained(job.model)
+            editor = DragEditor.from_pretrained(job.model, options=job.model_options)
             self.methods |= {name: EditorMethod(editor, options) for name, options in job.rows.items()}
         self.methods |= self.peers
         measures, self.absent = load_networks(job.weights)
