@@ -60,6 +60,8 @@ def agreed(x: Tensor, counts: Sequence[int], batch: DragBatch) -> Tensor:
     Args:
         counts: the batch's candidates, edit by edit.
     """
+    if max(counts) == 1:
+        return x
     first = torch.cat([edit[:1].expand_as(edit) for edit in x.split(list(counts))])
     near = F.interpolate(nearness(batch, STRIDE, AGREE), scale_factor=STRIDE, mode="bilinear")
     return torch.lerp(x, first, near)

@@ -93,8 +93,9 @@ class BuiltinModel:
         """Generate motions, then render them. See :class:`DragInputs` for the units.
 
         The first candidate's motion is the likeliest one (temperature 0), the others' are drawn at
-        ``candidate_temperature``; a given ``temperature`` holds for all. Cost grows linearly with
-        candidates and steps; guidance above 1 doubles that of the steps.
+        ``candidate_temperature``; a given ``temperature`` holds for all. At the targets all show what the
+        first one does. Cost grows linearly with candidates and steps; guidance above 1 doubles that of the
+        steps.
         """
         return self.generate_batch([(encoded, inputs, generator)])[0]
 
