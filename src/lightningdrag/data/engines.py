@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from typing import Any
 
 import cv2
 
 from lightningdrag.data.tasks import Unit
-from lightningdrag.processes import KILLED, end_with_parent
+from lightningdrag.processes import end_with_parent, process_pool
 
 Record = dict[str, Any]
 Make = Callable[[Unit], Record]
@@ -52,15 +50,11 @@ def _here(units: list[Unit], make: Make) -> Iterator[Record]:
 
 
 def _in_processes(units: list[Unit], make: Make, workers: int) -> Iterator[Record]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, max(1, len(units))), context, _begin_worker)
-    try:
+    workers = min(workers, max(1, len(units)))
+    # The folder stays locked until the last of them has ended.
+    with process_pool(workers, _begin_worker, advice="run again with --resume") as pool:
         for done in as_completed([pool.submit(make, unit) for unit in units]):
             yield done.result()
-    except BrokenProcessPool as error:
-        raise ChildProcessError(f"{KILLED}run again with --resume") from error
-    finally:
-        pool.shutdown(cancel_futures=True)  # the folder stays locked until the last of them has ended
 
 
 def _begin_worker() -> None:

@@ -8,11 +8,9 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -27,7 +25,7 @@ from lightningdrag.evaluation.case import TRUTH, Case, CaseScores, Problem
 from lightningdrag.evaluation.job import Job, Workshop, describe
 from lightningdrag.files import write_atomically
 from lightningdrag.memory import peak_bytes, reset_peak
-from lightningdrag.processes import KILLED, end_with_parent
+from lightningdrag.processes import end_with_parent, process_pool
 
 NUM_CANDIDATES = 4
 CANDIDATE_CASES = 48
@@ -96,16 +94,10 @@ def run_in_processes(shop: Workshop, indices: Sequence[int], out: Path, workers:
     Raises:
         ChildProcessError: a worker was killed.
     """
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), _open_in_worker, (shop.job, shop.peers, out, workers)
-    )
-    try:
+    asked = (shop.job, shop.peers, out, workers)
+    with process_pool(workers, _open_in_worker, *asked, advice="run the same command again") as pool:
         for outcomes in pool.map(_run_in_worker, _portions(shop.job, indices)):
             yield from outcomes
-    except BrokenProcessPool as error:
-        raise ChildProcessError(f"{KILLED}run the same command again") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _open_in_worker(job: Job, peers: Mapping[str, EditMethod], out: Path, workers: int) -> None:
