@@ -156,9 +156,8 @@ class BuiltinModel:
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
         displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
         visibility = without_weak_holes(seen(rendering.visibility, batch))
-        displacement, visibility, colour = (
-            agreed(x, counts, batch) for x in (displacement, visibility, rendering.colour)
-        )
+        answer = agreed(torch.cat((displacement, visibility, rendering.colour), 1), counts, batch)
+        displacement, visibility, colour = answer.split((2, 1, 3), 1)
         return Rendering(displacement, without_outline(visibility, displacement), colour)
 
     def sample_motion(
