@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir --no-deps --index-url "$TORCH_INDEX" "$(grep '^to
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY examples examples
-RUN pip install --no-cache-dir -c constraints.txt '.[service,sd15]' 'av>=13'
+RUN pip install --no-cache-dir -c constraints.txt '.[service,sd15]' 'av>=16'
 
 FROM python:3.12-slim
 COPY --from=build /venv /venv

@@ -83,6 +83,13 @@ class Board {
     return [(event.clientX - box.left) * scale - 0.5, (event.clientY - box.top) * scale - 0.5];
   }
 
+  /** The nearest point to the pointer that lies on the image. */
+  inside(event) {
+    const { width, height } = this.canvas;
+    const [x, y] = this.point(event);
+    return [Math.min(Math.max(x, 0), width - 1), Math.min(Math.max(y, 0), height - 1)];
+  }
+
   /** The end under the pointer, or null. */
   hit(event) {
     const [x, y] = this.point(event);
@@ -102,7 +109,7 @@ class Board {
     this.canvas.setPointerCapture(event.pointerId);
     this.held = this.hit(event);
     if (this.held) return;
-    const point = this.point(event);
+    const point = this.inside(event);
     this.drags = [...this.drags, [point, point]];
     this.held = event.shiftKey ? null : [this.drags.length - 1, 1];
   }
@@ -111,10 +118,8 @@ class Board {
     if (!this.held) return;
     event.stopPropagation();
     const [index, end] = this.held;
-    const { width, height } = this.canvas;
-    const [x, y] = this.point(event);
     const drags = this.drags;
-    drags[index][end] = [Math.min(Math.max(x, 0), width - 1), Math.min(Math.max(y, 0), height - 1)];
+    drags[index][end] = this.inside(event);
     this.drags = drags;
   }
 
