@@ -74,9 +74,9 @@ def _shifted(shape: tuple[int, int], pixels: np.ndarray, rng: np.random.Generato
     spot; or of a turn about a point beyond the rim."""
     middle, outward = _middle_and_outward(pixels, rng, draws=1)
     kind = rng.random()
-    if kind < 0.2:  # on the spot
+    if kind < 0.3:  # on the spot
         return _turned(middle, rng.uniform(-60, 60) * (rng.random() < 0.6), np.exp(rng.uniform(-0.6, 0.6)))
-    if kind < 0.4:
+    if kind < 0.45:
         return _turned(middle + 1.2 * outward, rng.uniform(-60, 60), 1.0)
     length = np.exp(rng.uniform(*np.log(MOTION_RANGE))) * min(shape)
     direction = rng.uniform(0, 2 * np.pi)
@@ -97,9 +97,11 @@ def _turned(pivot: np.ndarray, degrees: float, scale: float) -> np.ndarray:
 
 
 def _drawn_out(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The affine map second -> first of a thing drawn out or pressed in about its middle or an end."""
+    """The affine map second -> first of a thing drawn out or pressed in: about its middle, so that both of
+    its sides move, or about a point towards an end."""
     middle, outward = _middle_and_outward(pixels, rng, draws=1)
-    return stretched(middle + rng.uniform(0, 1.3) * outward, outward, float(np.exp(rng.uniform(-0.5, 0.6))))
+    away = rng.uniform(0, 1.3) * (rng.random() < 0.6)
+    return stretched(middle + away * outward, outward, float(np.exp(rng.uniform(-0.5, 0.6))))
 
 
 def stretched(pivot: np.ndarray, along: np.ndarray, factor: float) -> np.ndarray:
