@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import fsspec
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 import lightningdrag.data
 from data_runs import contents, plan, run, write_films
 from lightningdrag.data import Sample, open_shards
+from lightningdrag.data.tasks import find_videos
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,13 @@ def test_inputs_and_output_may_lie_on_urls(dataset: Path) -> None:
     there, here = open_shards("memory://out"), open_shards(dataset)
     assert len(there) == len(here)
     assert np.array_equal(there.read(1).first, here.read(1).first)
+
+
+def test_a_url_whose_package_is_missing_is_told() -> None:
+    if importlib.util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    with pytest.raises(ValueError, match=r"gs://bucket/films cannot be opened here: .*gcsfs"):
+        find_videos(["gs://bucket/films"])
 
 
 def test_webdataset_reads_the_shards(dataset: Path) -> None:

@@ -156,7 +156,15 @@ def _suffix(name: str) -> str:
 
 
 def _system(place: str) -> tuple[AbstractFileSystem, str]:
+    """A URL's file system and the path in it.
+
+    Raises:
+        ValueError: fsspec knows no such protocol, or its package is not installed.
+    """
     import fsspec
 
-    system, path = fsspec.core.url_to_fs(place)
+    try:
+        system, path = fsspec.core.url_to_fs(place)
+    except ImportError as error:  # "Install s3fs to access S3"
+        raise ValueError(f"{place} cannot be opened here: {error}") from error
     return system, str(path)
