@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from lightningdrag.training.card import data_rows
+from lightningdrag.training.card import Learned, data_rows
 from lightningdrag.training.recipe import load_recipe
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--recipe", required=True)
     arguments = parser.parse_args()
     print("| kind | source | licence | pairs | clips or photos |\n|---|---|---|---|---|")
-    for row in data_rows(arguments.data, load_recipe(arguments.recipe)):
+    for row in data_rows([Learned(arguments.data, load_recipe(arguments.recipe))]):
         print("| " + " | ".join(map(str, row)) + " |")
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import lightningdrag.data
 from data_runs import contents, plan, run, write_films
-from lightningdrag.data import Sample, open_shards
+from lightningdrag.data import Sample, open_shards, storage
 from lightningdrag.data.tasks import find_videos
 
 
@@ -96,3 +96,20 @@ def test_the_report_shows_pairs_and_names_what_was_dropped(dataset: Path) -> Non
     assert "data:image/jpeg;base64," in page
     assert "data:image/svg+xml;base64," in page
     assert f"{len(open_shards(dataset))} pairs from 4 clips" in page
+
+
+def test_what_a_url_s_file_system_raises_is_an_error_of_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the loader tries again: an answer of 503 is a class of aiohttp's own, and a body may break off."""
+
+    def busy(*asked: object, **more: object) -> bytes:
+        raise RuntimeError("503, busy")
+
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/some/file", b"0123456789")
+    assert storage.read_range("memory://some/file", 2, 3) == b"234"
+    monkeypatch.setattr(type(system), "cat_file", lambda *asked, **more: b"23")
+    with pytest.raises(OSError, match="of memory://some/file, 2 bytes came instead of 3"):
+        storage.read_range("memory://some/file", 2, 3)
+    monkeypatch.setattr(type(system), "cat_file", busy)
+    with pytest.raises(OSError, match=r"memory://some/file cannot be read: RuntimeError: 503"):
+        storage.read_range("memory://some/file", 2, 3)

@@ -76,6 +76,7 @@ def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: 
         ("size=100", "multiple of 32"),
         ("schedule=linear", "one of cosine, constant"),
         ("model=sd51", "did you mean 'sd15'"),
+        ("validation_crops=0", "at least 1"),
         ("rank=4", "unknown key 'rank' in a recipe for builtin"),
         ("trackers=[mlflow]", "known: 'tensorboard'"),
         ("a: b=[1", "not YAML"),
@@ -91,6 +92,11 @@ def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, word: str, message: s
     path.write_text("")
     with pytest.raises(RecipeError, match=message):
         load_recipe(path, [word])
+
+
+def test_a_critic_needs_a_painter() -> None:
+    with pytest.raises(RecipeError, match=r"'adversarial' is 0\.1, but with learns=motion"):
+        replace(RECIPE, learns="motion", adversarial=0.1)
 
 
 def test_the_recipes_of_the_repository_load() -> None:
@@ -179,6 +185,14 @@ def test_what_cannot_be_read_is_tried_again(dataset: Dataset, monkeypatch: pytes
     failures += [OSError("the network")] * 3
     with pytest.raises(OSError, match="the network"):
         loader.read_whole(dataset, 0)
+
+
+def test_a_dataset_that_hardly_has_a_crop_ends_the_run_instead_of_being_searched_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "MOST_DRAWS", 5)
+    with pytest.raises(ValueError, match=r"5 pairs in a row gave no crop of 512 px; of the last, a picture"):
+        Mixture(str(folder), RECIPE, 512)[0]
 
 
 def damage(tar: Path, number: int, member: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lightningdrag import DragEditor
 from lightningdrag.commands import build_app
 from lightningdrag.data.pairs import FramePair
 from lightningdrag.data.shards import encode_sample, write_index, write_shard
-from lightningdrag.training.card import data_rows, model_card
+from lightningdrag.training.card import Learned, data_rows, model_card
 from lightningdrag.training.export import ExportError, export
 from moving_square import write_dataset
 from sd15_tiny import PARTS
@@ -84,7 +85,7 @@ def test_the_card_claims_no_licence_that_the_data_does_not_tell(tmp_path: Path) 
             ("cut/things/4.png + cut/things/3.png + same/licence/5.png", "CC0-1.0"),
         ],
     )
-    assert data_rows(str(data), replace(RECIPE, mixture={"synthetic": 1.0})) == [
+    assert data_rows([Learned(str(data), replace(RECIPE, mixture={"synthetic": 1.0}))]) == [
         ("synthetic", "made/photos", "MIT", 2, 2),
         ("synthetic", "cut/things", "among CC0-1.0; MIT", 2, 2),
         ("synthetic", "same/licence", "CC0-1.0", 1, 1),
@@ -94,17 +95,26 @@ def test_the_card_claims_no_licence_that_the_data_does_not_tell(tmp_path: Path) 
 def test_weights_learned_from_share_alike_material_are_published_share_alike(tmp_path: Path) -> None:
     data = write_synthetic(tmp_path / "data", [("made/photos/1.jpg", "CC-BY-SA-4.0")])
     recipe = replace(RECIPE, mixture={"synthetic": 1.0})
-    start = {"command": "lightningdrag train", "commit": "0", "machine": "one"}
+    start = {
+        **{"command": "lightningdrag train", "commit": "0", "machine": "one", "step": 0},
+        **{"recipe": asdict(recipe), "data": str(data), "shards": None},
+    }
 
-    def card(licence: str) -> str:
-        return model_card(
-            "small", recipe, [start], 1, [{"step": 1, "seconds": 1.0}], str(data), licence, None
-        )
+    def card(licence: str, *later: dict[str, Any]) -> str:
+        return model_card("small", recipe, [start, *later], 3, [{"step": 3, "seconds": 1.0}], licence)
 
     assert "CC BY-SA 4.0" in card("CC BY-SA 4.0")
     assert "not stated" in card("not stated")
     with pytest.raises(ValueError, match=r"'Apache-2\.0' is not share-alike, but some of the data is"):
         card("Apache-2.0")
+    free = write_synthetic(tmp_path / "free", [("other/photos/1.jpg", "CC0-1.0")])
+    later = {**start, "step": 1, "recipe": asdict(replace(recipe, batch=5)), "data": str(free)}
+    with pytest.raises(ValueError, match=r"some of the data is \(CC-BY-SA-4\.0\)"):
+        card("Apache-2.0", later)  # it has learned from both
+    both = card("CC BY-SA 4.0", later)
+    assert "| synthetic | made/photos |" in both
+    assert "| synthetic | other/photos |" in both
+    assert f"3 steps of {recipe.batch} and 5 samples ({recipe.batch + 2 * 5} in all)" in both
 
 
 def test_a_builtin_run_is_exported_with_a_card_made_from_it(data: Path, tmp_path: Path) -> None:

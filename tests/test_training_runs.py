@@ -195,6 +195,41 @@ def test_a_dataset_that_grows_does_not_change_the_runs_that_learn_from_it(tmp_pa
         trainer.run()
 
 
+def test_a_run_that_goes_on_with_another_dataset_takes_all_of_it(data: Path, tmp_path: Path) -> None:
+    small_trainer(replace(RECIPE, steps=1, validate_every=0), data, tmp_path / "run").run()
+    other = write_dataset(tmp_path / "other")
+    shards = read_index(str(other))["shards"]
+    for suffix in (".tar", ".json"):
+        shutil.copy(other / f"train-video-00000{suffix}", other / f"train-video-00001{suffix}")
+    write_index(str(other), [*shards, {**shards[0], "file": "train-video-00001.tar"}])
+    trainer = small_trainer(replace(RECIPE, steps=2, validate_every=0), other, tmp_path / "run")
+    trainer.resume()
+    trainer.run()
+    starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
+    assert [(start["step"], start["data"]) for start in starts] == [(0, str(data.resolve())), (1, str(other.resolve()))]
+    assert [len(start["shards"]) for start in starts] == [len(shards), len(shards) + 1]
+
+
+def test_records_are_means_of_the_steps_since_the_last_also_over_a_stop(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, log_every=8, validate_every=0, checkpoint_minutes=0.0)
+    running = start(data, tmp_path / "run", "log_every=8", "validate_every=0", "checkpoint_minutes=0.0")
+    wait_for_step(tmp_path / "run", 8)
+    running.kill()
+    running.wait()
+    trainer = small_trainer(recipe, data, tmp_path / "run")
+    trainer.resume()
+    trainer.run()
+    every = read_log(straight / "log.jsonl")
+    for record in read_log(tmp_path / "run" / "log.jsonl"):
+        since = [one for one in every if record["step"] - 8 < one["step"] <= record["step"] and "loss" in one]
+        assert record["loss"] == pytest.approx(np.mean([one["loss"] for one in since]), rel=1e-4)
+        assert record["learning_rate"] == pytest.approx(
+            np.mean([o["learning_rate"] for o in since]), rel=1e-4
+        )
+
+
 @pytest.mark.parametrize(("before", "after"), [(0.0, 0.9), (0.9, 0.0)])
 def test_a_run_that_goes_on_may_take_up_an_average_of_its_weights_or_drop_it(
     data: Path, tmp_path: Path, before: float, after: float
@@ -236,6 +271,11 @@ def test_other_models_and_ranks_are_refused_and_weights_of_losses_are_not() -> N
         check_held(asdict(LCMRecipe()), LCMRecipe(rank=4))
     check_held(asdict(BuiltinRecipe(adversarial=0.1)), BuiltinRecipe(adversarial=0.2, seed=3))
     check_held({}, BuiltinRecipe())
+    check_held(asdict(BuiltinRecipe(init="a")), BuiltinRecipe(init="b"))  # all weights are in the checkpoint
+    with pytest.raises(RecipeError, match="'base' is 'b/b' and was 'a/a'"):
+        check_held(asdict(SD15Recipe(base="a/a")), SD15Recipe(base="b/b"))
+    with pytest.raises(RecipeError, match="'init' is 'b' and was 'a'"):
+        check_held(asdict(LCMRecipe(init="a")), LCMRecipe(init="b"))
 
 
 def test_a_run_logs_and_validates_its_last_step_once_and_is_left_alone_then(
@@ -358,6 +398,10 @@ def test_a_damaged_checkpoint_is_named_with_the_one_to_go_back_to(data: Path, tm
 def test_half_precision_learns_what_float32_does(data: Path, straight: Path, tmp_path: Path) -> None:
     small_trainer(replace(RECIPE, steps=2, precision="bf16"), data, tmp_path).run()
     assert losses(tmp_path) == pytest.approx(losses(straight)[:2], rel=0.02)
+    gradients = [read_log(out / "log.jsonl")[0]["gradient"] for out in (tmp_path, straight)]
+    assert gradients[0] == pytest.approx(
+        gradients[1], rel=0.1
+    )  # of all parts, those run without it before, too
     assert all(x.dtype == torch.float16 for x in load_file(tmp_path / "builtin.safetensors").values())
 
 

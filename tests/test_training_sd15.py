@@ -200,11 +200,11 @@ def test_what_cannot_be_sharded_is_refused(
         trainer(lcm_task(), data, tmp_path)
 
 
-def lcm_task() -> LCMTask:
+def lcm_task(ddim_steps: int = 50) -> LCMTask:
     names = ("base", "vae", "ip_adapter", "size", "batch", "micro_batch", "steps", "warmup", "mixture",
              "workers", "precision", "validate_every", "log_every", "trackers")  # fmt: skip
     recipe = LCMRecipe(**{name: getattr(RECIPE, name) for name in names}, rank=4, learning_rate=1e-2)
-    return LCMTask(replace(recipe, batch=2, steps=2), load_pipeline())
+    return LCMTask(replace(recipe, batch=2, steps=2, ddim_steps=ddim_steps), load_pipeline())
 
 
 def test_the_consistency_function_is_the_identity_at_the_end() -> None:
@@ -214,6 +214,16 @@ def test_the_consistency_function_is_the_identity_at_the_end() -> None:
     late = torch.tensor([999, 500])
     clean = denoised(mix(noisy, eps, task.alphas[late]), eps, task.alphas[late])
     torch.testing.assert_close(clean, noisy, rtol=1e-3, atol=1e-3)
+
+
+def test_the_student_learns_the_timesteps_that_its_sampler_visits() -> None:
+    task = lcm_task(ddim_steps=20)
+    scheduler = task.pipeline.scheduler
+    for steps in (1, 2, 4, 8):
+        scheduler.set_timesteps(steps)
+        assert set(scheduler.timesteps.tolist()) <= set(task.solver_steps.tolist())
+    with pytest.raises(RecipeError, match="'ddim_steps' is 30; it must divide the scheduler's 1000"):
+        lcm_task(ddim_steps=30)
 
 
 def test_a_distilled_lora_changes_few_step_edits_in_the_editor(

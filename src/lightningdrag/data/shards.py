@@ -149,6 +149,7 @@ class Dataset:
         groups: the group of each sample.
         clips: the clip of each sample.
         kinds: the kind of each sample.
+        keys: its name in its shard's tar, which no other of the dataset has.
         motions: ``(len,)`` float32, mean drag length over the short side.
     """
 
@@ -156,6 +157,7 @@ class Dataset:
         self.groups: list[str] = []
         self.clips: list[str] = []
         self.kinds: list[str] = []
+        self.keys: list[str] = []
         self._places: list[tuple[str, dict[str, tuple[int, int]]]] = []
         motions = []
         for shard in shards:
@@ -166,6 +168,7 @@ class Dataset:
                 self.groups.append(entry["group"])
                 self.clips.append(entry["clip"])
                 self.kinds.append(shard["kind"])
+                self.keys.append(entry["key"])
                 motions.append(entry["motion"])
                 self._places.append((tar, entry["members"]))
         self.motions = np.array(motions, np.float32)

@@ -64,10 +64,22 @@ def sha256(place: str) -> str:
 
 
 def read_range(place: str, offset: int, count: int) -> bytes:
-    """``count`` bytes of a file."""
+    """``count`` bytes of a file.
+
+    Raises:
+        OSError: they cannot be read, whatever a URL's file system calls it, or not all of them came.
+    """
     if is_url(place):
         system, path = _system(place)
-        return bytes(system.cat_file(path, start=offset, end=offset + count))
+        try:
+            content = bytes(system.cat_file(path, start=offset, end=offset + count))
+        except OSError:
+            raise
+        except Exception as error:  # each file system has its own: an answer of 503 is aiohttp's
+            raise OSError(f"{place} cannot be read: {type(error).__name__}: {error}") from error
+        if len(content) < count and offset + count <= system.size(path):
+            raise OSError(f"of {place}, {len(content)} bytes came instead of {count}")
+        return content
     with Path(place).open("rb") as file:
         file.seek(offset)
         return file.read(count)

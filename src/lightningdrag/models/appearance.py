@@ -90,11 +90,11 @@ def record_references(encoder: AppearanceEncoder, latents: Tensor, text: Tensor)
 
     Args:
         encoder: the appearance encoder.
-        latents: ``(1, 4, h, w)``, the clean source latent in the scaled space.
-        text: ``(1, 77, C)``, the encoding of the empty prompt; no image tokens.
+        latents: ``(B, 4, h, w)``, the clean source latent in the scaled space.
+        text: ``(B, 77, C)``, the encoding of the empty prompt; no image tokens.
 
     Returns:
-        For each transformer block ``(1, tokens, channels)``, ordered down, up, mid.
+        For each transformer block ``(B, tokens, channels)``, ordered down, up, mid.
     """
     bank = Bank()
     encoder(latents, 0, text, cross_attention_kwargs={"bank": bank}, return_dict=False)

@@ -29,13 +29,13 @@ KeyValue = tuple[Tensor, Tensor]
 class Conditioning:
     """What the denoiser's attentions see beside the latent, the same over the steps of one edit.
 
-    Everything has batch 1 and serves all candidates and both guidance branches. Make a new one for every
-    edit.
+    In an edit everything has batch 1 and serves all candidates and both guidance branches; in training each
+    row has its own. Make a new one for every edit.
 
     Attributes:
-        references: for each of the blocks ``(1, M, C)``, recorded by the appearance encoder.
-        points: for each block (E_handle, E_target), each ``(1, M, C)``.
-        image_prompt: for each block the image prompt's keys and values, ``(1, 4, C)``.
+        references: for each of the blocks ``(1 or B, M, C)``, recorded by the appearance encoder.
+        points: for each block (E_handle, E_target), each ``(1 or B, M, C)``.
+        image_prompt: for each block the image prompt's keys and values, ``(1 or B, 4, C)``.
         with_points: ``(B, 1, 1)`` or a number: 1 for rows of the batch that see the points, 0 for the
             others. Set before each call of the denoiser.
         projected: from :func:`project_source`; the references are then not looked at. Where it is empty,

@@ -39,7 +39,7 @@ def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
 
 
 def masked_source(image: Tensor, mask: Tensor) -> Tensor:
-    """The source with mid-grey (0) where it may change: ``(1, 3, H, W)``, ``(1, 1, H, W)`` of 0 and 1."""
+    """The source with mid-grey (0) where it may change: ``(B, 3, H, W)``, ``(B, 1, H, W)`` of 0 and 1."""
     return image * (1 - mask)
 
 

@@ -62,6 +62,7 @@ class BuiltinTask(Task):
         evidence = gather_evidence(shown)
         appearance = self.network.appearance(source)
         state, t = self._states(draws, shown, evidence, appearance, batch.labels)
+        torch.clear_autocast_cache()  # older torch would take up that pass's weights, without a gradient
         motion = self.network.motion(state, t, shown, evidence, appearance)
         terms = [motion_terms(motion, source, mask, evidence, batch.labels)]
         if recipe.learns != "motion":

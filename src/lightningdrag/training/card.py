@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lightningdrag.data.shards import KINDS, open_shards
 from lightningdrag.report.plots import lines
 from lightningdrag.training.loader import stored_kind
 from lightningdrag.training.log import Record
-from lightningdrag.training.recipe import Recipe, published
+from lightningdrag.training.recipe import Recipe, make_recipe, published
 
 ABSOLUTE = re.compile(r"(?<![\w./:])/(?:[^\s/'=]+/)*")
 """Folders of absolute paths, which tell of a machine."""
@@ -27,36 +28,38 @@ CURVE_ROWS = 12
 def model_card(
     name: str,
     recipe: Recipe,
-    starts: Sequence[Mapping[str, str]],
+    starts: Sequence[Mapping[str, Any]],
     step: int,
     log: Sequence[Record],
-    data: str,
     licence: str,
-    shards: Sequence[str] | None,
 ) -> str:
     """A card in Markdown.
 
     Args:
-        starts: where and how the run was started and continued (:func:`evaluation.provenance.provenance`).
+        starts: how the run was started and continued, as the trainer writes it into ``run.json``: where
+            (:func:`evaluation.provenance.provenance`), by which recipe, on which shards of which dataset.
         step: that the weights are of.
         log: the run's records up to there.
-        data: the dataset that it learned from.
         licence: of the weights, as whoever publishes them states it.
-        shards: of the dataset, those that it learned from; None is all of them.
 
     Raises:
         ValueError: the licence is not share-alike, but some of the data is.
     """
-    rows = data_rows(data, recipe, shards)
+    rows = data_rows([Learned.from_start(start) for start in starts])
     _check_licence(licence, rows)
     commands = dict.fromkeys(ABSOLUTE.sub("", start["command"]) for start in starts)
-    samples = step * recipe.batch
+    ends = [*(start["step"] for start in starts[1:]), step]
+    batches = [start["recipe"]["batch"] for start in starts]
+    samples = sum(
+        (end - start["step"]) * batch for start, end, batch in zip(starts, ends, batches, strict=True)
+    )
+    sizes = " and ".join(map(str, dict.fromkeys(batches)))
     facts = {
         "model": recipe.model,
         "licence": licence,
         "made by": ", then ".join(f"`{command}`" for command in commands),
         "commit": ", ".join(dict.fromkeys(start["commit"] for start in starts)),
-        "compute": f"{log[-1]['seconds'] / 3600:.2f} h, {step} steps of {recipe.batch} samples "
+        "compute": f"{log[-1]['seconds'] / 3600:.2f} h, {step} steps of {sizes} samples "
         f"({samples} in all), started {len(starts)} times, on "
         + "; ".join(dict.fromkeys(start["machine"] for start in starts)),
     }
@@ -87,23 +90,49 @@ def loss_curve(log: Sequence[Record]) -> bytes:
     return lines({"loss": series}, "step", "loss")
 
 
-def data_rows(data: str, recipe: Recipe, shards: Sequence[str] | None = None) -> list[tuple[object, ...]]:
-    """(kind, source, licence, pairs, clips or photos) of what a recipe takes of a dataset, or some shards.
+@dataclass(frozen=True)
+class Learned:
+    """What one start of a run draws from.
+
+    Attributes:
+        data: a prepared dataset.
+        recipe: whose mixture and licences choose among its pairs.
+        shards: of the dataset; None is all of them.
+    """
+
+    data: str
+    recipe: Recipe
+    shards: Sequence[str] | None = None
+
+    @classmethod
+    def from_start(cls, start: Mapping[str, Any]) -> Learned:
+        """From what the trainer writes into ``run.json``."""
+        return cls(start["data"], make_recipe(start["recipe"]), start["shards"])
+
+    def pairs(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each pair of a kind: what tells it from all others, and its facts."""
+        mixture = self.recipe.mixture.items()
+        if not any(share > 0 for name, share in mixture if stored_kind(name) == kind):
+            return
+        dataset = open_shards(self.data, "train", [kind], self.recipe.licences or None, self.shards)
+        for i in range(len(dataset)):
+            yield f"{self.data} {dataset.keys[i]}", dataset.read_meta(i)
+
+
+def data_rows(learned: Sequence[Learned]) -> list[tuple[object, ...]]:
+    """(kind, source, licence, pairs, clips or photos) of what a run has learned from, start by start.
 
     A pair of several pictures says under which licences they are, but not which is whose. A source that is
     in such pairs alone is "among" all licences of theirs.
     """
     rows: list[tuple[object, ...]] = []
     for kind in KINDS:
-        if not any(share > 0 for name, share in recipe.mixture.items() if stored_kind(name) == kind):
-            continue
-        dataset = open_shards(data, "train", [kind], recipe.licences or None, shards)
+        metas = {key: meta for start in learned for key, meta in start.pairs(kind)}
         pairs: dict[str, int] = defaultdict(int)
         pictures: dict[str, set[str]] = defaultdict(set)
         alone: dict[str, set[str]] = defaultdict(set)
         shared: dict[str, set[str]] = defaultdict(set)
-        for i in range(len(dataset)):
-            meta = dataset.read_meta(i)
+        for meta in metas.values():
             sources = str(meta["source"]).split(" + ")
             for place in {repository(source) for source in sources}:
                 pairs[place] += 1

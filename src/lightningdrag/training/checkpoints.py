@@ -10,11 +10,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from lightningdrag.training.recipe import Recipe, RecipeError
+from lightningdrag.training.recipe import PLACES, Recipe, RecipeError, SD15Recipe, absolute
 
 FOLDER = "checkpoints"
 HELD = ("model", "learns", "adversarial", "rank")
-"""Keys of recipes that say which weights a checkpoint holds; of "adversarial", whether it is 0."""
+"""Keys of recipes that say which weights a checkpoint holds; of "adversarial", whether it is 0. Those of SD
+1.5 fit the frozen weights, too, which lie elsewhere."""
 
 
 def save_checkpoint(accelerator: Accelerator, out: Path, step: int, keep: int) -> None:
@@ -45,8 +46,10 @@ def check_held(before: Mapping[str, Any], recipe: Recipe) -> None:
     Raises:
         RecipeError: naming the key and both values.
     """
-    for key in HELD:
+    for key in (*HELD, *PLACES) if isinstance(recipe, SD15Recipe) else HELD:
         old, new = before.get(key), getattr(recipe, key, None)
+        if key in PLACES and old is not None:
+            old, new = absolute(old), absolute(str(new))
         if None not in (old, new) and old != new and not (key == "adversarial" and old and new):
             raise RecipeError(
                 f"recipe key {key!r} is {new!r} and was {old!r}: the run's checkpoints hold other weights; "

@@ -16,6 +16,7 @@ from lightningdrag.models.sd15 import set_defaults
 from lightningdrag.pipeline import LightningDragPipeline
 from lightningdrag.training.builtin import BuiltinTask
 from lightningdrag.training.card import NOT_STATED, loss_curve, model_card
+from lightningdrag.training.lcm import lcm_scheduler
 from lightningdrag.training.log import LOG_FILE, read_log
 from lightningdrag.training.loop import RUN_FILE
 from lightningdrag.training.recipe import LCMRecipe, SD15Recipe, make_recipe
@@ -51,9 +52,10 @@ def export(run: Path, out: Path, *, data: str | None = None, licence: str = NOT_
     log = [record for record in read_log(run / LOG_FILE) if record["step"] <= step]
     if not log:
         raise ExportError(f"{run} has no step in its {LOG_FILE}; let the training come to its first")
-    card = model_card(
-        out.name, recipe, facts["starts"], step, log, data or facts["data"], licence, facts.get("shards")
-    )
+    starts = [start for start in facts["starts"] if start["step"] < step]  # those that the weights are of
+    if data is not None:
+        starts = [{**start, "data": data} for start in starts]
+    card = model_card(out.name, recipe, starts, step, log, licence)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
         folder = Path(beside) / out.name
@@ -81,6 +83,7 @@ def _trained_pipeline(run: Path, recipe: SD15Recipe) -> LightningDragPipeline:
     pipeline = start_pipeline(recipe)
     if isinstance(recipe, LCMRecipe):
         fuse_lcm_lora(pipeline, run)
+        pipeline.scheduler = lcm_scheduler(pipeline, recipe.ddim_steps)
         set_defaults(pipeline, recipe.preview_steps, guidance=1.0)  # the teacher's guidance is in the student
     else:
         path = run / SD15Task.weights_file

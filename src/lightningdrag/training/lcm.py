@@ -57,9 +57,14 @@ class LCMTask(SD15Task):
             parameter.data = parameter.data.float()
         # The denoiser that they sit in is not registered, so it stays out of checkpoints.
         self.lora = nn.ParameterList(trained)
+        if len(self.alphas) % recipe.ddim_steps:
+            raise RecipeError(
+                f"recipe key 'ddim_steps' is {recipe.ddim_steps}; it must divide the scheduler's "
+                f"{len(self.alphas)} timesteps, or the sampler would visit others than are trained"
+            )
         self.stride = len(self.alphas) // recipe.ddim_steps
         self.solver_steps = torch.arange(1, recipe.ddim_steps + 1) * self.stride - 1
-        self.pipeline.scheduler = LCMScheduler.from_config(self.pipeline.scheduler.config)
+        self.pipeline.scheduler = lcm_scheduler(self.pipeline, recipe.ddim_steps)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Huber distance of the student's answers at two neighbouring points of the teacher's path."""
@@ -84,6 +89,7 @@ class LCMTask(SD15Task):
             nearer = mix(denoised(noisy, eps, alphas[late]), eps, alphas[early])
             self.pipeline.unet.enable_adapters()
             target = self.answer(nearer, early, self.predict(nearer, early, prepared, present))
+        torch.clear_autocast_cache()  # older torch would take up these passes' weights, without a gradient
         answer = self.answer(noisy, late, self.predict(noisy, late, prepared, present))
         return {"loss": ((answer - target).square() + HUBER**2).sqrt().mean() - HUBER}
 
@@ -98,6 +104,11 @@ class LCMTask(SD15Task):
         """As diffusers and :func:`lightningdrag.checkpoints.released.fuse_lcm_lora` read a LoRA."""
         state = get_peft_model_state_dict(self.pipeline.unet, adapter_name="default")
         write_half({f"unet.{name}": tensor for name, tensor in state.items()}, path, facts)
+
+
+def lcm_scheduler(pipeline: LightningDragPipeline, ddim_steps: int) -> LCMScheduler:
+    """A sampler that starts from the timesteps that the student has learned to jump from."""
+    return LCMScheduler.from_config(pipeline.scheduler.config, original_inference_steps=ddim_steps)
 
 
 def denoised(noisy: Tensor, eps: Tensor, alphas: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ PREFETCH = 4
 """Batches that a worker holds ready."""
 MEASURED = 8
 """Pairs of each kind that are opened to see whether the dataset is large enough for the crops."""
+MOST_DRAWS = 1000
+"""Pairs that one example may try: by then the dataset has hardly any that will do."""
 WAITS = (1.0, 5.0, 25.0)
 """Seconds before what could not be read is tried again: what is behind a network fails at times."""
 
@@ -115,7 +117,8 @@ class Mixture(TorchDataset[Example]):
         rng = np.random.default_rng((self.recipe.seed, number))
         names = list(self.recipe.mixture)
         share = np.array([self.recipe.mixture[name] for name in names])
-        while True:  # a few pairs are damaged, too small or hold no motion inside any crop: draw another
+        reason = ""
+        for _ in range(MOST_DRAWS):  # a few are damaged, too small or hold no motion inside any crop
             name = names[rng.choice(len(names), p=share / share.sum())]
             kind = stored_kind(name)
             dataset, groups = self.datasets[kind], self.members[kind]
@@ -123,12 +126,15 @@ class Mixture(TorchDataset[Example]):
             weight = dataset.motions[group].clip(max=LARGEST_WEIGHT).astype(np.float64)
             sample = read_whole(dataset, int(rng.choice(group, p=weight / weight.sum())))
             if sample is None:
+                reason = "it is damaged"
                 continue
             try:
                 crop = make_crop(sample, self.size, rng, identity=name == "identity")
-            except ValueError:
+            except ValueError as error:
+                reason = str(error)
                 continue
             return Example(number, pair_name(sample), crop)
+        raise ValueError(f"{MOST_DRAWS} pairs in a row gave no crop of {self.size} px; of the last, {reason}")
 
 
 @dataclass(frozen=True)

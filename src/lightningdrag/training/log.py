@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,20 @@ class RunLog:
     def __init__(self, accelerator: Accelerator, out: Path, report: Report) -> None:
         self.accelerator, self.report = accelerator, report
         self.path = out / LOG_FILE
-        accelerator.init_trackers("lightningdrag", init_kwargs={"wandb": {"dir": str(out)}})
+
+    def begin(self, config: Mapping[str, Any], run: str, step: int) -> None:
+        """Open the trackers: TensorBoard forgets what lies behind ``step``, W&B goes on with the same run.
+
+        Args:
+            config: the recipe's fields; TensorBoard takes numbers and text alone.
+            run: a name that no other run has.
+        """
+        wandb = {"dir": str(self.path.parent), "id": run, "resume": "allow"}
+        self.accelerator.init_trackers(
+            "lightningdrag",
+            config={k: v if isinstance(v, (int, float, str)) else json.dumps(v) for k, v in config.items()},
+            init_kwargs={"wandb": wandb, "tensorboard": {"purge_step": step + 1}},
+        )
 
     def rewind(self, step: int) -> None:
         """Forget what was logged behind ``step``: a resumed run comes by again."""

@@ -7,13 +7,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from types import FrameType
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import torch
 from accelerate import Accelerator
@@ -32,7 +33,7 @@ from lightningdrag.training.average import Average
 from lightningdrag.training.checkpoints import check_held, list_checkpoints, save_checkpoint
 from lightningdrag.training.loader import Batch, Share, batches, validation_batches
 from lightningdrag.training.log import Report, RunLog, peak_memory
-from lightningdrag.training.recipe import Recipe, RecipeError, published
+from lightningdrag.training.recipe import Recipe, RecipeError, absolute, published, with_absolute_places
 from lightningdrag.training.task import Task
 from lightningdrag.training.validate import validate
 
@@ -90,6 +91,7 @@ class Trainer:
         self.accelerator.register_for_checkpointing(self.average, self)
         self.log = RunLog(self.accelerator, out, report)
         self.step, self.seconds, self.usual_loss = 0, 0.0, 0.0
+        self.unlogged: list[dict[str, float]] = []
         self._saved_step = 0
         self.shards: list[str] = []
         self.stopping = self._asked_to_stop = False
@@ -107,11 +109,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """What accelerate keeps of the loop itself."""
-        return {"step": self.step, "seconds": self.seconds, "usual_loss": self.usual_loss}
+        names = ("step", "seconds", "usual_loss", "unlogged")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`state_dict`."""
-        self.step, self.seconds, self.usual_loss = state["step"], state["seconds"], state["usual_loss"]
+        for name, value in state.items():
+            setattr(self, name, value)
         self._saved_step = self.step
 
     def resume(self) -> bool:
@@ -171,6 +175,7 @@ class Trainer:
             self._list_shards()
             if not over:
                 self._write_facts()
+            self.log.begin(asdict(self.recipe), self._read_facts().get("run", ""), self.step)
             dev = []
             if self.recipe.validate_every:
                 size, count = self.recipe.size, self.recipe.validation_crops
@@ -183,20 +188,25 @@ class Trainer:
         self.accelerator.end_training()
 
     def _list_shards(self) -> None:
-        """The dataset as it is when the run begins: one that grows would change what is drawn later."""
-        kept = self._read_facts().get("shards") if self.step else None
+        """The dataset as it is when the run begins: one that grows would change what is drawn later.
+
+        Another dataset's shards have the same names; a run that goes on with it takes all that it has.
+        """
+        facts = self._read_facts() if self.step else {}
+        kept = facts.get("shards") if facts.get("data") == absolute(self.data) else None
         self.shards = broadcast_object_list([kept or shard_files(self.data)])[0]
 
     def _write_facts(self) -> None:
-        """Recipe, data, and where and how the run was started each time: what a model card is made from."""
+        """What the run was started with, and each start before: what a model card is made from."""
         if self.accelerator.is_main_process:
-            starts = self._read_facts().get("starts", []) if self.step else []
             facts = {
-                "recipe": asdict(self.recipe),
-                "data": self.data,
+                "recipe": asdict(with_absolute_places(self.recipe)),
+                "data": absolute(self.data),
                 "shards": self.shards,
-                "starts": [*starts, provenance()],
             }
+            before = self._read_facts() if self.step else {}
+            starts = [*before.get("starts", []), {**provenance(), **facts, "step": self.step}]
+            facts = {**facts, "run": before.get("run", uuid4().hex), "starts": starts}
             text = json.dumps(facts, indent=1, ensure_ascii=False)
             write_atomically(self.out / RUN_FILE, text.encode())
 
@@ -211,16 +221,16 @@ class Trainer:
         stream, large = self._stream()
         self._clock = time.monotonic()
         saved, logged, since = self.seconds, self.step, self.seconds
-        terms: dict[str, float] = {}
         while self.progress() < 1 and not self.stopping:
             if not large and self._is_large():
                 stream, large = self._stream()
             with suppress(_Stopped):
-                terms = self._step(stream)
+                self.unlogged.append(self._step(stream))
             last = self.progress() >= 1
             if self.step > logged and (self.step % recipe.log_every == 0 or last or self.stopping):
                 rate = recipe.batch * (self.step - logged) / max(self.seconds - since, 1e-9)
-                self._record(rate=round(rate, 2), memory_gb=round(peak_memory(), 2), **terms)
+                self._record(rate=round(rate, 2), memory_gb=round(peak_memory(), 2), **means(self.unlogged))
+                self.unlogged = []
                 logged, since = self.step, self.seconds
             if self.stopping or last:  # the last step is validated when it is saved
                 break
@@ -271,7 +281,7 @@ class Trainer:
         self.step += 1
         decay = min(0.98, self.step / (self.step + 1))
         self.usual_loss = decay * self.usual_loss + (1 - decay) * abs(terms["loss"])
-        return {**{name: round(value, 6) for name, value in terms.items()}, "gradient": round(norm, 4)}
+        return {**terms, "gradient": norm, "learning_rate": rate}
 
     def _agree(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Mean terms over all processes, which also agree on the time and on whether to stop."""
@@ -300,8 +310,8 @@ class Trainer:
     def _validate(self, dev: list[Batch]) -> None:
         self.model.eval()
         with suppress(_Stopped), self.average.in_place(), torch.inference_mode():
-            batches = self._until_stopped(dev)
-            scores, picture = validate(lambda batch: self.model(batch, sample=True), batches)
+            going_on = self._until_stopped(dev)
+            scores, picture = validate(lambda batch: self.model(batch, sample=True), going_on)
         self.model.train()
         if self.stopping:
             return
@@ -369,6 +379,11 @@ def micro_batch(recipe: Recipe, processes: int) -> int:
             f"a batch of {recipe.batch} does not divide into {processes} x micro-batches of {micro}"
         )
     return micro
+
+
+def means(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What the steps since the last record give on average, to five digits."""
+    return {name: float(f"{fmean(step[name] for step in steps):.5g}") for name in steps[0]}
 
 
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:

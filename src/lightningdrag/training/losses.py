@@ -125,7 +125,8 @@ def photometric_loss(displacement: Tensor, source: Tensor, labels: Labels, mask:
     """How far the source through the warp is from the truth, in bel of squared error, at three scales.
 
     In the logarithm, as PSNR is, so that a faint picture counts like one of strong contrast. On visible
-    pixels, and at half weight on those of which nothing is known.
+    pixels, and at half weight on those of which nothing is known; at the coarser scales errors are pooled
+    with their weights, so that there these count for less still.
     """
     error = sample(source, displacement) - labels.image
     weight = F.interpolate((1 + labels.visible - labels.hidden) / 2, scale_factor=LABEL_STRIDE) * mask

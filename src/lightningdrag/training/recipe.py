@@ -13,7 +13,7 @@ PAIRS = ("video", "pose", "synthetic", "identity")
 PLACES = ("init", "base", "vae", "ip_adapter")
 """Fields that name a file, a folder or a hub id."""
 AT_LEAST_ONE = {
-    *("steps", "size", "batch", "warmup", "log_every", "keep"),
+    *("steps", "size", "batch", "warmup", "log_every", "keep", "validation_crops"),
     *("candidates", "rank", "ddim_steps", "preview_steps"),
 }
 ABOVE_ZERO = {"learning_rate", "clip", "explode"}
@@ -152,6 +152,14 @@ class BuiltinRecipe(Recipe):
     """Above 0 a critic learns to tell fills from photographs, and the painter to fool it."""
     critic: float = 0.1
     """AdamW does not feel this weight, but the clipping of gradients does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adversarial and self.learns == "motion":
+            raise RecipeError(
+                f"recipe key 'adversarial' is {self.adversarial}, but with learns=motion nothing is painted "
+                "that a critic could see; it must be 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the inpainting denoiser, IP-Adapter, CLIP and the VAE stay as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,11 @@ class SD15Task(Task):
         Args:
             with_points: ``(B,)``, 0 for rows that see no points; the source stands in all.
         """
-        prepared.conditioning.with_points = with_points[:, None, None]
+        # One of its own: what checkpointing computes again in the backward pass has to see the same.
+        conditioning = replace(prepared.conditioning, with_points=with_points[:, None, None])
         unet = self.pipeline.unet
         inputs = torch.cat((noisy, prepared.fixed), 1).to(unet.dtype)
-        kwargs = {"conditioning": prepared.conditioning}
+        kwargs = {"conditioning": conditioning}
         estimate = unet(inputs, timesteps, prepared.text, cross_attention_kwargs=kwargs, return_dict=False)[0]
         return estimate.float()
 
