@@ -206,7 +206,10 @@ def test_a_run_that_goes_on_with_another_dataset_takes_all_of_it(data: Path, tmp
     trainer.resume()
     trainer.run()
     starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
-    assert [(start["step"], start["data"]) for start in starts] == [(0, str(data.resolve())), (1, str(other.resolve()))]
+    assert [(start["step"], start["data"]) for start in starts] == [
+        (0, str(data.resolve())),
+        (1, str(other.resolve())),
+    ]
     assert [len(start["shards"]) for start in starts] == [len(shards), len(shards) + 1]
 
 
