@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
+from typer.main import get_command
+
+from lightningdrag.commands import build_app
 from lightningdrag.service.settings import Settings
 
 
@@ -67,6 +71,14 @@ def test_ui_takes_photos_as_large_as_edit_does(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(server, "serve", lambda settings, *_, **__: given.append(settings))
     ui()
     assert [(each.max_bytes, each.max_pixels) for each in given] == [(MAX_BYTES, MAX_PIXELS)]
+
+
+@pytest.mark.parametrize("verb", ["ui", "serve"])
+def test_every_option_has_a_row_in_the_documentation(verb: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "service.md").read_text()
+    documented = re.findall(r"`(--[a-z-]+)", text.partition("\n## Options")[2].partition("\n## ")[0])
+    options = get_command(build_app()).commands[verb].params  # type: ignore[attr-defined]
+    assert {each.opts[0] for each in options} <= set(documented)
 
 
 def test_a_taken_port_and_an_unknown_model_are_named() -> None:

@@ -219,6 +219,31 @@ def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:
     assert answer(bench, batch[::2], lambda index, step, steps: index == 0) == ("cancelled", [])
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "memory"),
+        (RuntimeError("CUDA error: out of memory"), "memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (ValueError("drags are allocated to no pixel"), "request"),
+        (RuntimeError("no such allocation"), "internal"),
+    ],
+)
+def test_too_little_memory_is_told_from_other_faults(
+    error: Exception, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(DragEditor, "run_many", fail)
+    request = EditRequest.from_json(request_text())
+    task = Task("session/0", photo_bytes(), 10**6, None, "warp", request)
+    _, [problem] = answer(Workbench(["warp"], "cpu"), [task], lambda *_: True)
+    assert isinstance(problem, Problem)
+    assert problem.kind == kind
+
+
 def test_encoded_windows_count_in_what_a_worker_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workbench, "CACHE_BYTES", 10 * 120 * 160 * 3)  # the pixels of ten such photos
     request = EditRequest.from_json(request_text(seed=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from lightningdrag.request import EditRequest
 from lightningdrag.service.job_queue import JobQueue
 from lightningdrag.service.jobs import Job
 from lightningdrag.service.metrics import Metrics
+from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Store
 from service_running import (
@@ -202,6 +204,45 @@ def test_only_the_last_results_are_kept(server: Running, worker: GatedWorker) ->
     assert photo.state_of(jobs[1])["state"] == "done"
 
 
+def test_only_the_last_jobs_are_kept_however_they_ended(server: Running, worker: GatedWorker) -> None:
+    photo = server.open()
+    jobs = []
+    for _ in range(5):
+        jobs.append(photo.job()["id"])
+        server.client.post(f"{photo.address}/jobs/{jobs[-1]}/cancel")
+    assert list(server.state.store.get(photo.record["id"]).jobs) == jobs[-2:]
+
+
+def test_a_job_that_took_longest_is_not_forgotten_for_those_that_ended_before(
+    server: Running, worker: GatedWorker
+) -> None:
+    photo = server.open()
+    slow = photo.job()
+    wait_until(lambda: worker.tasks)
+    for _ in range(3):
+        server.client.post(f"{photo.address}/jobs/{photo.job()['id']}/cancel")
+    worker.let(3)
+    assert photo.finish(slow)["state"] == "done"
+    assert photo.state_of(slow)["state"] == "done"
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled"])
+def test_a_job_that_has_ended_holds_no_mask(server: Running, worker: GatedWorker, end: str) -> None:
+    photo = server.open()
+    job = photo.job(files={"mask": photo_bytes()})
+    kept = server.state.store.get(photo.record["id"]).jobs[job["id"]]
+    assert kept.request.mask is not None
+    wait_until(lambda: worker.tasks)
+    if end == "cancelled":
+        server.client.post(f"{photo.address}/jobs/{job['id']}/cancel")
+    if end == "failed":
+        shutil.rmtree(kept.session.folder)  # there is nowhere to write the results
+    worker.let(3)
+    assert photo.finish(job)["state"] == end
+    assert kept.request.mask is None
+    assert worker.tasks[0].request.mask is not None  # it was used
+
+
 def test_a_removed_session_takes_its_jobs_along(server: Running, worker: GatedWorker) -> None:
     photo = server.open()
     photo.job()
@@ -234,8 +275,24 @@ def test_a_stopping_server_fails_its_jobs_cleanly(worker: GatedWorker) -> None:
         folder = server.state.store.folder
     for listener in listeners:
         listener.join(5)
-    assert [ends[job["id"]]["problem"]["type"] for job in jobs] == ["urn:lightningdrag:not-ready"] * 2
+    assert [ends[job["id"]]["problem"]["type"] for job in jobs] == ["urn:lightningdrag:stopping"] * 2
     assert not folder.exists()
+
+
+def test_a_stopping_server_says_so_to_those_who_come_late() -> None:
+    async def submit_late() -> None:
+        store = Store(Settings())
+        queue = JobQueue([], store, Settings(), Metrics())
+        session = await store.add(photo_bytes(), open_photo(photo_bytes()))
+        await queue.close()
+        try:
+            queue.submit(Job(session, "builtin", 0, EditRequest.from_json(request_text())))
+        finally:
+            store.close()
+
+    with pytest.raises(Problem) as told:
+        run_apart(submit_late())
+    assert (told.value.status_code, told.value.kind) == (503, "stopping")
 
 
 def test_a_stopping_server_lets_short_jobs_finish(worker: GatedWorker) -> None:

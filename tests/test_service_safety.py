@@ -6,10 +6,12 @@ import logging
 import shutil
 import socket
 import struct
+import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -261,6 +263,18 @@ def test_what_is_removed_in_the_middle_of_a_request_is_gone(server: Running) -> 
         assert (answer.status_code, kind(answer)) == (404, "session-gone")
     again = photo.finish(photo.job())
     assert again["problem"]["type"] == "urn:lightningdrag:session-gone"
+
+
+def test_a_new_photo_that_cannot_be_stored_is_no_session_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Settings(), [GatedWorker()]) as server:
+        shutil.rmtree(server.state.store.folder)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+        answer = server.client.post("/api/v1/sessions", content=photo_bytes())
+        assert (answer.status_code, kind(answer)) == (500, "internal")
+        monkeypatch.undo()
+        assert server.client.post("/api/v1/sessions", content=photo_bytes()).status_code == 201
 
 
 def test_unused_sessions_are_forgotten_with_their_files() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -106,7 +108,7 @@ def test_transparency_counts_in_what_stays_open_and_is_kept(monkeypatch: pytest.
     opaque = open_photo(np.zeros((20, 20, 3), np.uint8))
     clear = open_photo(np.arange(1600, dtype=np.uint16).reshape(20, 20, 4))
     monkeypatch.setattr(service_store, "OPEN_BYTES", 2 * 20 * 20 * 4 * 2)
-    for photo, most in ((clear, 2), (replace(opaque, icc_profile=bytes(10_000)), 1)):
+    for photo, most in ((clear, 2), (replace(opaque, icc_profile=bytes(5_000)), 1)):
         store = Store(Settings())
         sessions = [run_apart(store.add(b"", photo)) for _ in range(3)]
         assert len(store._open) == most
@@ -123,6 +125,16 @@ def test_the_photo_asked_for_last_stays_open_longest(store: Store, monkeypatch: 
     assert store.open(second, 0).width == 160
 
 
+def test_a_photo_larger_than_all_that_may_stay_open_does_not(
+    store: Store, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = photo_bytes(400, 300)
+    monkeypatch.setattr(service_store, "OPEN_BYTES", 400 * 300)
+    other = run_apart(store.add(large, open_photo(large)))
+    assert store.open(other, 0).width == 400
+    assert list(store._open) == [(session.id, 0)]  # nor does it drive out what may
+
+
 def test_nothing_stays_open_of_a_session_that_was_removed_meanwhile(
     store: Store, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +147,16 @@ def test_nothing_stays_open_of_a_session_that_was_removed_meanwhile(
     monkeypatch.setattr(service_store, "open_photo", slow)
     assert store.open(session, 0).width == 160
     assert not store._open
+
+
+def test_photos_are_taken_after_the_folder_was_cleaned_away(store: Store, session: Session) -> None:
+    shutil.rmtree(store.folder)  # as those do who clean up /tmp
+    later = run_apart(upload(store))
+    assert later.photo_bytes() == photo_bytes()
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    with pytest.raises(Problem) as told:
+        session.photo_bytes()
+    assert told.value.kind == "session-gone"
 
 
 def test_a_session_does_not_expire_while_it_has_something_to_do(store: Store, session: Session) -> None:

@@ -66,7 +66,7 @@ class Server:
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     playwright = pytest.importorskip(
-        "playwright.sync_api", reason='browser tests left out: pip install "lightningdrag[dev]"'
+        "playwright.sync_api", reason="browser tests left out: pip install '.[dev]'"
     )
     if CHROMIUM is None:
         pytest.skip("browser tests left out: no Chromium here; on Debian: apt install chromium")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import urllib.request
 
 import pytest
 from conftest import TOKEN
 from editor_page import EXAMPLES, SHOWN, EditorPage
+
+from lightningdrag import Drag, EditRequest
 
 NOSE, ASIDE = (262, 232), (236, 240)
 
@@ -61,7 +64,7 @@ FILL_THE_QUEUE = """async () => {
   for (let k = 0; k < 2; k++) {
     const form = new FormData();
     const drags = [{ handle: [200, 100], target: [240, 100] }];
-    const options = { num_images: 16 };
+    const options = { num_images: 16, steps: 12 };
     form.set("request", JSON.stringify({ schema: "lightningdrag.edit", version: 1, drags, options }));
     const job = await client.json(`/api/v1/sessions/${id}/jobs`, { method: "POST", body: form });
     while (k === 0 && (await client.json(`/api/v1/sessions/${id}/jobs/${job.id}`)).state === "queued");
@@ -86,6 +89,82 @@ def test_a_token_is_asked_for_and_a_full_queue_waited_for(context, small_server)
     editor.screenshot("busy")
     make_room.evaluate("remove => remove()")
     editor.wait("result")
+
+
+def test_a_run_that_waits_when_the_server_is_stopped_in_order_is_made_again(
+    editor: EditorPage, server
+) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    make_room = editor.page.evaluate_handle(FILL_THE_QUEUE)
+    editor.click("Run")
+    editor.page.get_by_text("In the queue: 1 before you").wait_for()
+    editor.offline = True
+    server.process.send_signal(signal.SIGTERM)
+    editor.page.get_by_text("Connection lost").wait_for()
+    make_room.evaluate("remove => remove()")  # the server would give the running edit some seconds
+    server.process.wait(20)
+    server.start()
+    editor.wait("result")
+    assert editor.page.locator(".toast.error").count() == 0
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_that_cannot_reach_the_server_is_a_lost_connection(editor: EditorPage, status: int) -> None:
+    editor.offline = True  # Chromium logs every answer above 400
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    asked: list[str] = []
+    editor.page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    for address, times in (("**/jobs", 1), ("**/healthz", 2)):
+        editor.page.route(
+            address,
+            lambda route: route.fulfill(status=status, content_type="text/html", body="<h1>Sorry</h1>"),
+            times=times,
+        )
+    editor.run()
+    assert any(label.startswith("Connection lost") for label in editor.seen)
+    assert [name for name in asked if name in ("jobs", "healthz")] == ["jobs", *["healthz"] * 3, "jobs"]
+
+
+def test_a_server_without_its_model_is_told_and_not_waited_for(editor: EditorPage) -> None:
+    editor.offline = True  # Chromium logs every answer above 400
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    detail = "the model cannot be loaded: no such file"
+    problem = {"type": "urn:lightningdrag:not-ready", "title": "No", "status": 503, "detail": detail}
+    editor.page.route(
+        "**/jobs",
+        lambda route: route.fulfill(status=503, json=problem, content_type="application/problem+json"),
+    )
+    editor.press("Enter")
+    toast = editor.page.locator(".toast.error")
+    toast.wait_for()
+    assert detail in toast.text_content()
+    editor.wait("edit")
+
+
+@pytest.mark.parametrize("leave", ["editor.close()", "await editor.restore(other)"])
+def test_the_last_change_before_a_work_is_left_is_kept(editor: EditorPage, leave: str) -> None:
+    kept = "async () => (await import('/js/storage.js')).list()"
+    for number, name in enumerate(("coffee.jpg", "chelsea.jpg"), 1):
+        editor.open(name)
+        editor.until(f"document.title.startsWith('{name}')")
+        while len(editor.page.evaluate(kept)) < number:
+            editor.page.wait_for_timeout(50)
+    other = next(work["id"] for work in editor.page.evaluate(kept) if work["name"] == "coffee.jpg")
+    editor.page.evaluate(
+        f"""async (other) => {{
+          const {{ editor }} = lightningdrag;
+          editor.addDrag([262, 232], [236, 240]);
+          {leave};
+          if (editor.work) editor.close();
+        }}""",
+        other,
+    )
+    editor.page.get_by_role("button", name="chelsea.jpg", exact=True).click()
+    editor.wait("edit")
+    assert len(editor.drags) == 1
 
 
 def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
@@ -144,6 +223,9 @@ def test_only_a_photo_that_the_server_refuses_is_closed(
     editor.page.locator("#file").set_input_files(EXAMPLES / "chelsea.jpg")
     editor.page.locator(".toast.error").wait_for()
     assert editor.page.locator("body").get_attribute("data-mode") == mode
+    if mode == "empty":
+        editor.page.wait_for_timeout(600)  # the pause before work is kept
+        assert editor.page.evaluate("async () => (await import('/js/storage.js')).list()") == []
     if mode == "edit":
         editor.pull(NOSE, ASIDE)
         editor.run()
@@ -168,6 +250,29 @@ def test_files_that_are_no_photo_are_refused_in_plain_words(editor: EditorPage, 
     editor.until("document.querySelectorAll('.toast.error').length === 2")
     assert any("no saved edit" in text for text in toasts.all_text_contents())
     assert editor.page.locator("body").get_attribute("data-mode") == "empty"
+
+
+@pytest.mark.parametrize("point", [(-5, 20), (451, 20), (20, -1), (20, 300)])
+def test_an_edit_with_a_point_outside_the_photo_is_refused(
+    editor: EditorPage, tmp_path, point: tuple[float, float]
+) -> None:
+    editor.offline = True  # the page logs what is not the server's problem
+    saved = tmp_path / "edit.json"
+    saved.write_text(EditRequest((Drag(point, ASIDE),)).to_json())
+    toast = editor.page.locator(".toast.error")
+    told = f"does not fit this photo of 451 x 300 pixels: it has a point at {point[0]}, {point[1]}"
+
+    editor.page.locator("#file").set_input_files([EXAMPLES / "chelsea.jpg", saved])
+    toast.wait_for()
+    assert told in toast.text_content()
+    assert editor.page.locator("body").get_attribute("data-mode") == "empty"
+
+    toast.get_by_role("button", name="Dismiss").click()
+    editor.open()
+    editor.page.locator("#file").set_input_files(saved)
+    toast.wait_for()
+    assert told in toast.text_content()
+    assert editor.drags == []
 
 
 def test_a_format_that_browsers_cannot_show_is_opened_by_the_server(editor: EditorPage, tmp_path) -> None:

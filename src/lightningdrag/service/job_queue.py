@@ -76,11 +76,13 @@ class JobQueue:
 
         Raises:
             Problem: ``queue-full``, with the time it takes until there may be room; ``not-ready``;
-                ``session-gone``.
+                ``stopping``; ``session-gone``.
         """
         self._store.get(job.session.id)  # it may have been removed while the form was read
         state, detail = self.state
-        if state in ("failed", "stopping"):
+        if state == "stopping":
+            raise Problem("stopping", detail)
+        if state == "failed":
             raise Problem("not-ready", detail)
         unfinished = sum(not each.finished for each in job.session.jobs.values())
         if unfinished >= self._settings.session_jobs:
@@ -139,7 +141,7 @@ class JobQueue:
         if self._stopping:
             return
         self._stopping = True
-        stopped = Problem("not-ready", "the server was stopped before the job was done")
+        stopped = Problem("stopping", "the server was stopped before the job was done")
         self._fail_waiting(stopped)
         running = [asyncio.ensure_future(job.wait()) for job in self._running]
         if running:
@@ -246,7 +248,7 @@ class JobQueue:
             self._end(job, state="failed", problem=_problem_of(error))
 
     async def _keep(self, job: Job, outcome: Outcome) -> None:
-        """Store a job's results, if it is still wanted, and forget the oldest."""
+        """Store a job's results, if it is still wanted."""
         results = {f"{job.id}-{index}": patch.pixels for index, patch in enumerate(outcome.candidates)}
         results[f"{job.id}-mask"] = outcome.mask
         if job.kind == "animation":
@@ -261,9 +263,6 @@ class JobQueue:
         if job.finished:  # cancelled meanwhile
             self._discard(job)
             return
-        finished = [each for each in job.session.jobs.values() if each.finished]
-        for old in finished[: max(0, len(finished) + 1 - self._settings.session_results)]:
-            self.forget(old)
         request = replace(job.request, seed=outcome.request.seed)
         self._end(
             job,
@@ -280,10 +279,20 @@ class JobQueue:
             self._store.discard(job.session, name)
 
     def _end(self, job: Job, **values: Any) -> None:
-        if not job.finished:
-            job.session.used = time.monotonic()
-            job.change(place=0, **values)
-            self._metrics.jobs.labels(job.kind, job.state).inc()
+        """Give a job its final state, and forget what its session need not keep for it any more."""
+        if job.finished:
+            return
+        job.session.used = time.monotonic()
+        job.change(place=0, **values)
+        job.request = replace(job.request, mask=None)  # as large as the photo; what was used is in a file
+        self._metrics.jobs.labels(job.kind, job.state).inc()
+        self._forget_oldest(job)
+
+    def _forget_oldest(self, ended: Job) -> None:
+        """Keep so many finished jobs of a session as the settings say, with the one that has just ended."""
+        others = [each for each in ended.session.jobs.values() if each.finished and each is not ended]
+        for old in others[: max(0, len(others) + 1 - self._settings.session_results)]:
+            self.forget(old)
 
     def _fail_waiting(self, problem: Problem) -> None:
         while self._waiting:

@@ -30,6 +30,7 @@ TITLES = {
     "internal": (500, "Something went wrong in the server"),
     "worker": (500, "The worker was lost"),
     "not-ready": (503, "The server cannot take jobs"),
+    "stopping": (503, "The server is stopping"),
     "storage": (507, "The server's disk is full"),
     "memory": (507, "The server ran out of memory"),
 }
@@ -72,8 +73,6 @@ class Problem(HTTPException):
 
 def storage_problem(error: OSError) -> Problem:
     """What a failed read or write means."""
-    if isinstance(error, FileNotFoundError):
-        return Problem("session-gone", "this session has just been removed")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Problem("storage", "the server's disk is full; try again later")
     return Problem("internal", "the server cannot use its temporary folder")

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,20 @@ if TYPE_CHECKING:
     from lightningdrag.service.settings import Settings
 
 OPEN_BYTES = 256 * 2**20
-"""Of photos that stay decoded in the server, for the next image that is asked for."""
+"""Of photos that stay decoded in the server, for the next image that is asked for; none is larger."""
+
+
+@contextmanager
+def _session_files() -> Iterator[None]:
+    """Around the use of a session's files: one that is missing was removed with the session.
+
+    Raises:
+        Problem: ``session-gone``.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise Problem("session-gone", "this session has just been removed") from None
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ class Session:
         """Bytes of its files."""
         return sum(self.files.values())
 
+    @_session_files()
     def photo_bytes(self) -> bytes:
         """The file as uploaded."""
         return (self.folder / "photo").read_bytes()
@@ -97,6 +112,7 @@ class Session:
             step = self.rounds[step.parent]
         yield step
 
+    @_session_files()
     def load(self, name: str) -> np.ndarray:
         """An array that the store keeps."""
         return np.load(self.folder / f"{name}.npy", allow_pickle=False)
@@ -116,7 +132,7 @@ class Store:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._open: OrderedDict[tuple[str, int], Photo] = OrderedDict()
         self._open_lock = threading.Lock()
-        self.folder = Path(tempfile.mkdtemp(prefix="lightningdrag-"))  # for the owner's eyes only
+        self.folder = _private_folder()
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -139,10 +155,9 @@ class Store:
             OSError: the disk is full.
         """
         identity = secrets.token_urlsafe(16)
-        folder = self.folder / identity
-        session = Session(identity, folder, photo.width, photo.height, photo.warnings, time.monotonic())
         self._make_room(len(data), None)
-        folder.mkdir(mode=0o700)
+        folder = self._new_folder(identity)
+        session = Session(identity, folder, photo.width, photo.height, photo.warnings, time.monotonic())
         try:
             await run_in_threadpool((folder / "photo").write_bytes, data)
             self._make_room(len(data), None)  # others may have come while it was written
@@ -188,18 +203,19 @@ class Store:
         """Keep an array under a name.
 
         Raises:
-            Problem: there is no room for it.
+            Problem: there is no room for it, or the session was removed.
             OSError: the disk is full.
         """
         self._make_room(array.nbytes, session)
         session.files[name] = array.nbytes  # what is written at the same time must not take this room, too
         path = session.folder / f"{name}.npy"
         try:
-            await run_in_threadpool(_write, path, array)
-            if name in session.files:
-                session.files[name] = path.stat().st_size
-            else:  # discarded while it was written
-                path.unlink(missing_ok=True)
+            with _session_files():
+                await run_in_threadpool(_write, path, array)
+                if name in session.files:
+                    session.files[name] = path.stat().st_size
+                else:  # discarded while it was written
+                    path.unlink(missing_ok=True)
         except BaseException:  # whatever it is, its room is free again
             self.discard(session, name)
             raise
@@ -258,13 +274,22 @@ class Store:
         self._open.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _new_folder(self, identity: str) -> Path:
+        """A session's folder; in another place if a cleaner of temporary files took the one that was."""
+        if not self.folder.is_dir():
+            self.folder = _private_folder()
+        folder = self.folder / identity
+        folder.mkdir(mode=0o700)
+        return folder
+
     def _keep_open(self, session: Session, number: int, photo: Photo) -> None:
         with self._open_lock:
-            if session.id not in self._sessions:  # removed while the photo was opened
+            removed = session.id not in self._sessions  # while the photo was opened
+            if removed or photo.nbytes > OPEN_BYTES:
                 return
             self._open[session.id, number] = photo
             self._open.move_to_end((session.id, number))
-            while len(self._open) > 1 and sum(each.nbytes for each in self._open.values()) > OPEN_BYTES:
+            while sum(each.nbytes for each in self._open.values()) > OPEN_BYTES:
                 self._open.popitem(last=False)
 
     def _expired(self, session: Session) -> bool:
@@ -292,6 +317,11 @@ class Store:
         for session in forgotten:
             self.remove(session)
             self.evicted += 1
+
+
+def _private_folder() -> Path:
+    """A new temporary folder, for the owner's eyes only."""
+    return Path(tempfile.mkdtemp(prefix="lightningdrag-"))
 
 
 def _write(path: Path, array: np.ndarray) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
+from lightningdrag.memory import is_out_of_memory
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.task import Outcome, Task
 
@@ -240,9 +241,7 @@ def _answers(bench: Workbench, batch: Sequence[Task], callbacks: Sequence[Callba
 
 
 def _problem_of(error: Exception, bench: Workbench) -> Problem:
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "alloc" in str(error):
+    if is_out_of_memory(error):
         bench.forget()
         return Problem("memory", "out of memory; try a smaller photo, or fewer candidates")
     if isinstance(error, ValueError):

@@ -14,6 +14,7 @@ export class Problem extends Error {
 export class Offline extends Error {}
 
 const TOKEN = "lightningdrag.token";
+const UNREACHED = new Set([502, 503, 504]); // how a proxy says it; the server's own 503 has a type
 
 export class Client {
   /** @param {() => Promise<string>} askToken asks the person for the server's token */
@@ -42,6 +43,7 @@ export class Client {
       sessionStorage.setItem(TOKEN, await this.askToken(Boolean(token)));
       return this.fetch(path, { method, body, headers, signal });
     }
+    if (UNREACHED.has(response.status) && !problem?.type) throw new Offline("The server does not answer.");
     throw new Problem({ status: response.status, ...problem }, Number(response.headers.get("Retry-After")) || 1);
   }
 

@@ -1,15 +1,15 @@
 // Photos and saved edits in: by button, drop, paste, example, or as they were left.
 
 import * as bitmaps from "./bitmaps.js";
-import { loadSettings, readRequest } from "./settings.js";
+import { checkInside, loadSettings, readRequest } from "./settings.js";
 import { randomId, Work } from "./work.js";
 
 const LARGEST_VIEW = 4096;
 const REFUSED = new Set(["photo", "too-large"]); // waiting mends everything else
 
 export class Files {
-  constructor({ editor, scene, toasts, client }, input) {
-    Object.assign(this, { editor, scene, toasts, client, input });
+  constructor({ editor, scene, toasts, client, keeping }, input) {
+    Object.assign(this, { editor, scene, toasts, client, keeping, input });
     input.addEventListener("change", () => this.take([...input.files]));
     document.addEventListener("paste", (event) => this.take([...event.clipboardData.files]));
     for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
@@ -68,6 +68,7 @@ export class Files {
   }
 
   #start(blob, name, size, request, key) {
+    if (request) checkInside(request.drags, size);
     const work = Work.open(blob, name, size, request, key);
     if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
     this.editor.start(work);
@@ -82,7 +83,10 @@ export class Files {
       for (const warning of info.warnings) this.toasts.show(warning);
     } catch (error) {
       if (this.editor.work !== work || error.type === undefined) return; // the run tries again
-      if (REFUSED.has(error.type)) this.editor.close();
+      if (REFUSED.has(error.type)) {
+        this.keeping.forget(work.id);
+        this.editor.close();
+      }
       this.toasts.error(error);
     }
   }
@@ -97,11 +101,8 @@ export class Files {
   #apply(request) {
     const { editor } = this;
     if (!editor.work) throw new Error("Open the photo first, then its saved edit; or drop both together.");
+    checkInside(request.drags, editor.work);
     if (editor.state.proposal) editor.keep();
-    const { width, height } = editor.work;
-    const points = request.drags.flatMap(({ handle, target }) => [handle, target]);
-    const outside = points.find(([x, y]) => x > width || y > height);
-    if (outside) throw new Error(`This edit is for a larger photo: it has a point at ${outside.map(Math.round)}.`);
     editor.work.change({ drags: request.drags, mask: request.mask });
     editor.set({ settings: { ...editor.settings, ...request.options } });
     editor.changed();

@@ -5,7 +5,7 @@ import { Client } from "./client.js";
 import { $ } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Files } from "./files.js";
-import { keepWork } from "./keeping.js";
+import { Keeping } from "./keeping.js";
 import { listenToKeys } from "./keyboard.js";
 import { askToken, Panels } from "./panels.js";
 import { listen } from "./pointer.js";
@@ -29,6 +29,7 @@ app.zoom = (factor) => {
 app.panels = new Panels(editor);
 app.runner = new Runner(editor, toasts, (key, blob) => app.scene.ready(key, blob));
 app.saving = new Saving(app);
+app.keeping = new Keeping(editor, toasts);
 app.files = new Files(app, $("#file"));
 editor.read = (blob, key) => app.files.read(blob, key);
 showBars(app);
@@ -44,7 +45,7 @@ editor.addEventListener("change", ({ detail }) => {
 });
 window.lightningdrag = app; // for the browser tests and the curious
 
-await keepWork(editor, toasts);
+await app.keeping.restore();
 if (!editor.work) showRecent(app);
 learnModels().catch((error) => toasts.error(error));
 showExamples(app).catch(() => {}); // the page works without

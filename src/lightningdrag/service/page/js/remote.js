@@ -4,6 +4,8 @@ import { Offline, Problem } from "./client.js";
 
 const SESSIONS = "/api/v1/sessions";
 const FINAL = new Set(["done", "failed", "cancelled"]);
+const FIRST_PAUSE = 300;
+const LONGEST_PAUSE = 4000;
 
 export class Remote {
   #session = null;
@@ -79,6 +81,7 @@ export class Remote {
 
   /** Try until it is done, or fails for a reason that waiting does not mend. */
   async #persist(signal, report, action) {
+    let pause = FIRST_PAUSE; // longer each time, also where only this action does not get through
     for (let gone = 0; ; ) {
       try {
         return await action();
@@ -87,9 +90,10 @@ export class Remote {
         else if (error.type === "queue-full" || error.type === "rate") {
           report({ state: "busy" });
           await wait(1000 * Math.min(error.retryAfter, 10), signal);
-        } else if (error instanceof Offline) {
+        } else if (error instanceof Offline || error.type === "stopping") {
           report({ state: "offline" });
-          await this.#untilBack(signal);
+          await this.#untilBack(signal, pause);
+          pause = longer(pause);
         } else throw error;
       }
     }
@@ -118,18 +122,21 @@ export class Remote {
     }
   }
 
-  async #untilBack(signal) {
-    for (let pause = 300; ; pause = Math.min(pause * 1.5, 4000)) {
+  /** Wait until the server itself answers; what a proxy answers for it is no success. */
+  async #untilBack(signal, pause = FIRST_PAUSE) {
+    for (; ; pause = longer(pause)) {
       await wait(pause, signal);
       try {
-        await fetch("/healthz", { signal, cache: "no-store" });
-        return;
+        const response = await fetch("/healthz", { signal, cache: "no-store" });
+        if (response.ok) return;
       } catch (error) {
         if (signal?.aborted) throw error;
       }
     }
   }
 }
+
+const longer = (pause) => Math.min(pause * 1.5, LONGEST_PAUSE);
 
 function wait(milliseconds, signal) {
   return new Promise((resolve, reject) => {

@@ -59,3 +59,12 @@ export function readRequest(text) {
   );
   return { drags: request.drags, mask, options };
 }
+
+/** The rule of lightningdrag/drag.py: a pixel reaches half a pixel around its centre. @throws {Error} in plain words */
+export function checkInside(drags, { width, height }) {
+  const isInside = ([x, y]) => x >= -0.5 && x <= width - 0.5 && y >= -0.5 && y <= height - 0.5;
+  const outside = drags.flatMap(({ handle, target }) => [handle, target]).find((point) => !isInside(point));
+  if (!outside) return;
+  const where = outside.map(Math.round).join(", ");
+  throw new Error(`This edit does not fit this photo of ${width} x ${height} pixels: it has a point at ${where}.`);
+}

@@ -4,7 +4,8 @@ import { $, element, icon, picture } from "./dom.js";
 import { hold } from "./keeping.js";
 import * as storage from "./storage.js";
 
-export async function showRecent({ editor }) {
+export async function showRecent({ editor, keeping }) {
+  await keeping.write(); // what was left just now is to be found here
   const records = await storage.list().catch(() => []);
   $("#recent").hidden = !records.length;
   $("#recent ul").replaceChildren(
@@ -15,8 +16,8 @@ export async function showRecent({ editor }) {
       open.addEventListener("click", async () => editor.restore(id, await hold(id)));
       const forget = element("button", { type: "button", className: "forget", "aria-label": `Forget ${name}` }, icon("close"));
       forget.addEventListener("click", async () => {
-        await storage.forget(id);
-        showRecent({ editor });
+        await keeping.forget(id);
+        showRecent({ editor, keeping });
       });
       return element("li", {}, open, forget);
     }),
