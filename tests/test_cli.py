@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from lightningdrag import DragEditor
 from lightningdrag.commands import build_app
 from lightningdrag.commands.job import make_job, run_job
-from lightningdrag.photo import PhotoError
 from lightningdrag.request import EditRequest
 from wrong_input import DRAG, HEIGHT, REFUSED, WIDTH, bomb
 
@@ -75,6 +74,27 @@ def test_the_result_is_named_after_the_photo_when_no_name_is_given(photo: Path) 
     assert files(photo.parent) == {"photo.png", "photo.dragged.png"}
 
 
+def test_a_result_without_a_name_replaces_none_that_is_there(photo: Path) -> None:
+    for _ in range(3):
+        assert run("edit", photo, *DRAG).exit_code == 0
+    assert run("edit", photo, *DRAG, "-n", 2).exit_code == 0
+    assert files(photo.parent) == {"photo.png", "photo.dragged.png"} | {
+        f"photo.dragged-{i}.png" for i in (2, 3, 4, 5)
+    }
+
+
+def test_candidates_without_a_name_are_numbered_from_one(photo: Path) -> None:
+    for expected in ({1, 2}, {1, 2, 3, 4}):
+        assert run("edit", photo, *DRAG, "-n", 2).exit_code == 0
+        assert files(photo.parent) == {"photo.png"} | {f"photo.dragged-{i}.png" for i in expected}
+
+
+def test_a_result_with_a_name_replaces_what_had_it(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.png").write_bytes(b"old")
+    assert run("edit", photo, *DRAG, "-o", tmp_path / "out.png").exit_code == 0
+    assert Image.open(tmp_path / "out.png").size == (WIDTH, HEIGHT)
+
+
 def test_several_candidates_are_numbered(photo: Path, tmp_path: Path) -> None:
     assert run("edit", photo, *DRAG, "-n", 3, "-o", tmp_path / "out.jpg").exit_code == 0
     assert files(tmp_path) == {"photo.png", "out-1.jpg", "out-2.jpg", "out-3.jpg"}
@@ -112,6 +132,15 @@ def test_a_saved_request_repeats_the_edit(photo: Path, tmp_path: Path) -> None:
     request = EditRequest.load(saved)
     assert (request.image, request.augment) == ("photo.png", 2)
     assert request.seed is not None
+
+
+def test_a_request_saved_into_a_linked_folder_is_found_there(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    saved = tmp_path / "link" / "edit.json"
+    run("edit", photo, *DRAG, "-o", tmp_path / "a.png", "--save-request", saved)
+    again = run("edit", "--request", saved, "-o", tmp_path / "b.png")
+    assert again.exit_code == 0, again.stderr
 
 
 def test_a_saved_mask_is_bounded_as_the_photo_is(photo: Path, tmp_path: Path) -> None:
@@ -183,6 +212,49 @@ def test_batch_runs_a_folder_and_carries_on_after_a_bad_request(photo: Path, tmp
     assert "JSON" in errors[3]
     assert "b.json" in result.stderr
     assert "d.json" in result.stderr
+
+
+def test_batch_does_not_write_over_what_any_of_its_requests_reads(photo: Path, tmp_path: Path) -> None:
+    """The result of cat.json would be cat.png, which is the photo of cat-left.json."""
+    photo.rename(tmp_path / "cat.png")
+    Image.open(tmp_path / "cat.png").save(tmp_path / "cup.png")
+    Image.new("L", (WIDTH, HEIGHT), 255).save(tmp_path / "mask.png")
+    requests = {"cat": "cup.png", "cat-left": "cat.png", "mask": "cup.png"}
+    for name, image in requests.items():
+        EditRequest((DRAG[1],), image=image, seed=0).save(tmp_path / f"{name}.json")
+    masked = json.loads((tmp_path / "cat-left.json").read_text()) | {"mask": {"png": "mask.png"}}
+    (tmp_path / "cat-left.json").write_text(json.dumps(masked))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    result = run("batch", tmp_path, "--out", tmp_path)
+
+    assert result.exit_code == 1
+    assert "1 done, 2 failed" in result.stdout
+    assert re.search(r"cat\.json: .*cat\.png would overwrite the photo of cat-left\.json", result.stderr)
+    assert re.search(r"mask\.json: .*mask\.png would overwrite the mask of cat-left\.json", result.stderr)
+    assert files(tmp_path) == {*before, "cat-left.png"}
+    assert all((tmp_path / name).read_bytes() == data for name, data in before.items())
+
+
+def test_batch_writes_no_result_that_two_requests_would_have(photo: Path, tmp_path: Path) -> None:
+    EditRequest((DRAG[1],), image="photo.png", num_images=2).save(tmp_path / "a.json")
+    for name in ("a-1", "b"):
+        EditRequest((DRAG[1],), image="photo.png").save(tmp_path / f"{name}.json")
+
+    result = run("batch", tmp_path)
+
+    assert result.exit_code == 1
+    for name in ("a", "a-1"):
+        said = rf"{name}\.json: .*a-1\.png would be the result of a-1\.json and a\.json"
+        assert re.search(said, result.stderr)
+    assert files(tmp_path / "results") == {"b.png"}
+
+
+def test_batch_may_replace_its_own_earlier_results(photo: Path, tmp_path: Path) -> None:
+    EditRequest((DRAG[1],), image="photo.png").save(tmp_path / "a.json")
+    for _ in range(2):
+        assert run("batch", tmp_path).exit_code == 0
+    assert files(tmp_path / "results") == {"a.png"}
 
 
 def test_batch_carries_on_after_a_failure_that_nobody_foresaw(
@@ -328,7 +400,7 @@ def test_a_folder_that_takes_no_files_is_one_line(photo: Path) -> None:
     """/proc refuses new files even to root, to whom no folder is read-only."""
     result = run("edit", photo, *DRAG, "-o", "/proc/o.png")
     assert result.exit_code == 2
-    assert re.fullmatch(r"lightningdrag: error: cannot write .*/proc.*\n", result.stderr)
+    assert re.fullmatch(r"lightningdrag: error: .*/proc.*cannot write.*\n", result.stderr)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="resource limits")
@@ -341,17 +413,35 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(photo: Path, tmp_path: Path)
     )
     words = ["edit", photo, *DRAG, "--model", "warp", "-o", tmp_path / "o.png"]
     done = subprocess.run([sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert re.fullmatch(r"lightningdrag: error: .*cannot write .*o\.png.*\n", done.stderr)
+    assert done.returncode == 1, done.stderr  # the input was right
+    assert re.fullmatch(r"lightningdrag: error: .*o\.png: cannot write: .*\n", done.stderr)
     assert files(tmp_path) == {"photo.png"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout_is_a_failure_and_no_wrong_input(photo: Path) -> None:
+    words = [sys.executable, "-m", "lightningdrag", "edit", photo, *DRAG, "--model", "warp", "-o", "-"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "lightningdrag: error: No space left on device\n"
 
 
 def test_candidates_are_written_all_or_none(photo: Path, tmp_path: Path) -> None:
-    job = make_job(str(photo), EditRequest([DRAG[1]], num_images=2), str(tmp_path / "o.png"))
+    (tmp_path / "o-1.png").write_bytes(b"of an earlier edit")
+    job = make_job(str(photo), EditRequest([DRAG[1]], num_images=2), str(tmp_path / "o.png"), {})
     job = replace(job, outputs=(job.outputs[0], str(tmp_path / "gone" / "o-2.png")))
-    with pytest.raises(PhotoError, match=r"cannot write .*o-2\.png"):
+    with pytest.raises(FileNotFoundError, match=r"cannot write: .*o-2\.png"):
         run_job(job, DragEditor.from_pretrained("warp", device="cpu"), "warp", lambda step, total: None)
-    assert files(tmp_path) == {"photo.png"}
+    assert files(tmp_path) == {"photo.png", "o-1.png"}
+    assert (tmp_path / "o-1.png").read_bytes() == b"of an earlier edit"
+
+
+def test_a_missing_extra_is_named_as_the_repository_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = run("serve")
+    assert result.exit_code == 1
+    assert "run in the repository: pip install '.[service]'" in result.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

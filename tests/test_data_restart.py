@@ -106,7 +106,7 @@ def test_workers_die_with_their_parent_and_their_folder_is_free_again(
 
 
 def test_ray_makes_the_same_bytes(films: Path, whole: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'lightningdrag[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
     run(plan(films)[:2], tmp_path / "out", engine="ray", workers=1)
     for unit in plan(films)[:2]:
         name = f"{unit.name}.tar"
@@ -115,7 +115,7 @@ def test_ray_makes_the_same_bytes(films: Path, whole: Path, tmp_path: Path) -> N
 
 
 def test_a_unit_that_ray_gives_up_is_told_in_one_line(films: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'lightningdrag[ray]'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
 
     def fail(unit: Unit) -> dict[str, object]:
         raise RuntimeError(f"{unit.name} is cursed")

@@ -83,11 +83,16 @@ def test_the_way_a_tiff_stores_its_pixels_is_not_taken_for_metadata(stored: str,
     assert stored != "planar" or np.array_equal(photo.pixels, PIXELS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_what_a_camera_wrote_is_kept_and_fits_the_upright_photo(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("JPEG", 8), ("PNG", 8), ("TIFF", 8), ("WEBP", 8), ("PNG", 16), ("TIFF", 16)]
+)
+def test_what_a_camera_wrote_is_kept_and_fits_the_upright_photo(kind: str, bits: int) -> None:
     photo = open_photo(camera_file())
     assert (photo.width, photo.height) == (40, 60)
+    if bits == 16:
+        photo = replace(photo, pixels=photo.pixels.astype(np.uint16) * 257)
     data, notes = encode_photo(photo, kind)
+    assert kind not in ("PNG", "TIFF") or np.array_equal(open_photo(data).pixels, photo.pixels)
     assert notes == []
     image = Image.open(io.BytesIO(data))
     exif = image.getexif()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from lightningdrag.photo import Photo, PhotoError, encode_photo, open_photo, save_photo, to_8bit
+from wrong_input import paged_tiff
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -128,6 +132,39 @@ def test_sixteen_bits_are_turned_upright_too(tmp_path: Path) -> None:
     assert np.array_equal(open_photo(data[:33] + chunk + data[33:]).pixels, np.rot90(pixels, -1))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+@pytest.mark.parametrize("channels", [3, 4])
+def test_opening_sixteen_bits_holds_little_more_than_the_photo_twice(channels: int, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((2000, 2500, channels), 40_000, np.uint16))
+    script = (
+        "import sys; from pathlib import Path; from lightningdrag.photo import open_photo\n"
+        "def peak():\n"
+        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM'))\n"
+        "before = peak()\n"
+        "photo = open_photo(sys.argv[1])\n"
+        "print((peak() - before) / photo.nbytes)"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "deep.png")]
+    assert float(subprocess.run(words, capture_output=True, check=True).stdout) < 2.5
+
+
+def test_sixteen_bits_that_only_pillow_reads_become_eight_and_this_is_said() -> None:
+    """OpenCV's TIFF knows no LZMA."""
+    pixels = noise(16, 24, 3, dtype=np.uint16)
+    strip = lzma.compress(pixels.tobytes())
+    strip += bytes(len(strip) % 2)
+    directory = 8 + len(strip)
+    tags = {256: 24, 257: 16, 259: 34925, 262: 2, 273: 8, 277: 3, 278: 16, 279: len(strip), 284: 1}
+    entries = {tag: struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()}
+    entries[258] = struct.pack("<HHII", 258, 3, 3, directory + 2 + 12 * 10 + 4)
+    data = struct.pack("<2sHI", b"II", 42, directory) + strip + struct.pack("<H", len(entries))
+    data += b"".join(entries[tag] for tag in sorted(entries)) + struct.pack("<I3H", 0, 16, 16, 16)
+    photo = open_photo(data)
+    assert np.array_equal(photo.pixels, pixels >> 8)
+    assert photo.warnings == ("16 bits a channel reduced to 8",)
+
+
 def test_sixteen_bit_grey_is_read(tmp_path: Path) -> None:
     grey = noise(20, 30, dtype=np.uint16)
     for ending in (".png", ".tif"):
@@ -182,7 +219,14 @@ def test_the_first_frame_of_an_animation_is_taken_and_said() -> None:
     frames = [Image.fromarray(noise(20, 30, 3, seed=seed)) for seed in range(3)]
     photo = open_photo(file_of(frames[0], "PNG", save_all=True, append_images=frames[1:]))
     assert np.array_equal(photo.pixels, np.asarray(frames[0]))
-    assert photo.warnings == ("3 frames or pages; the first was taken",)
+    assert photo.warnings == ("more than one frame or page; the first was taken",)
+
+
+def test_the_pages_behind_the_first_are_not_read(tmp_path: Path) -> None:
+    """Pillow counts them one by one, each slower than the last: ten times as many take minutes."""
+    photo = open_photo(paged_tiff(tmp_path / "pages.tif", 20_000))
+    assert (photo.width, photo.height) == (16, 16)
+    assert photo.warnings == ("more than one frame or page; the first was taken",)
 
 
 def test_avif_is_read_where_pillow_can() -> None:
@@ -235,7 +279,7 @@ def test_heif_without_its_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     open_photo(file_of(Image.fromarray(noise(20, 30, 3))))  # the extra's formats are known by now
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     with pytest.raises(
-        PhotoError, match=r"the image is HEIF; to read it: pip install 'lightningdrag\[heif\]'"
+        PhotoError, match=r"the image is HEIF; to read it, run in the repository: pip install '\.\[heif\]'"
     ):
         open_photo(b"\0\0\0\x1cftypheic" + bytes(100))
 

@@ -182,6 +182,8 @@ def test_a_fetch_without_network_says_so() -> None:
         ("bultin", r"'bultin' \(did you mean 'builtin'\?\)"),
         ("sd1.5", r"'sd1\.5' \(did you mean 'sd15'\?\)"),
         ("", r"unknown model ''"),
+        ("runs/builtin.safetensors", r"no such model folder or file: runs/builtin\.safetensors"),
+        ("sd15-tuned.ckpt", r"no such model folder or file: sd15-tuned\.ckpt"),
         ("./none", r"no such model folder or file: \./none"),
         ("a/b/c", r"unknown model 'a/b/c'"),
     ],
@@ -189,6 +191,18 @@ def test_a_fetch_without_network_says_so() -> None:
 def test_unknown_names_give_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         hub.load_model(name)
+
+
+def test_a_name_below_a_folder_that_is_here_is_no_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert catalogue.check_name("runs/sd15") == "hub"
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ModelError, match="no such model folder or file: runs/sd15"):
+        catalogue.check_name("runs/sd15")
+    (tmp_path / "runs" / "sd15").mkdir()
+    assert catalogue.check_name("runs/sd15") == "path"
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:

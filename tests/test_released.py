@@ -391,7 +391,7 @@ def test_a_missing_lora_is_named(tmp_path: Path):
 def test_a_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     pipeline = load_pipeline()
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightningdrag\[sd15\]'") as error:
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[sd15\]'") as error:
         released.fuse_lcm_lora(pipeline, tmp_path)
     assert error.value.name == "peft"  # from which the command line makes one line
 

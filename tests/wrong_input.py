@@ -28,6 +28,17 @@ def bomb(path: Path, side: int = 30_000) -> Path:
     return path
 
 
+def paged_tiff(path: Path, pages: int) -> Path:
+    """A TIFF of so many pages in 114 bytes each: directories of one picture, 16x16 and black."""
+    tags = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 16, 279: 256}
+    page = struct.pack("<H", len(tags))
+    page += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    starts = [8 + 256 + (len(page) + 4) * i for i in range(pages)]
+    head = struct.pack("<2sHI", b"II", 42, starts[0]) + bytes(256)
+    path.write_bytes(head + b"".join(page + struct.pack("<I", after) for after in (*starts[1:], 0)))
+    return path
+
+
 def blank(path: Path, size: tuple[int, int], value: int = 0) -> Path:
     Image.new("L", size, value).save(path)
     return path
@@ -35,6 +46,11 @@ def blank(path: Path, size: tuple[int, int], value: int = 0) -> Path:
 
 def truncated(path: Path, photo: Path) -> Path:
     path.write_bytes(photo.read_bytes()[:-200])
+    return path
+
+
+def link(path: Path, to: Path) -> Path:
+    path.symlink_to(to)
     return path
 
 
@@ -83,6 +99,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
         r"unknown model 'bultin' \(did you mean 'builtin'",
     ),
     "no such model folder": (lambda p, d: (p, *DRAG, "--model", "./gone"), r"no such model .*\./gone"),
+    "mistyped weights": (lambda p, d: (p, *DRAG, "--model", "runs/b.safetensors"), r"no such model .*runs/b"),
     "folder without a model": (lambda p, d: (p, *DRAG, "--model", d), r"holds no model"),
     "device": (lambda p, d: (p, *DRAG, "--device", "tpu"), r"no device 'tpu'; here: auto"),
     "dtype": (lambda p, d: (p, *DRAG, "--dtype", "int8"), r"unknown dtype 'int8'"),
@@ -98,6 +115,43 @@ REFUSED: dict[str, tuple[Case, str]] = {
         lambda p, d: (p, *DRAG, "--save-request", p),
         r"photo\.png would overwrite the photo",
     ),
+    "overwriting the mask": (
+        lambda p, d: (p, *DRAG, "--mask", blank(d / "m.png", (WIDTH, HEIGHT), 255), "-o", d / "m.png"),
+        r"m\.png would overwrite the mask",
+    ),
+    "overwriting the mask with the request": (
+        lambda p, d: (
+            p,
+            *DRAG,
+            "--mask",
+            blank(d / "m.png", (WIDTH, HEIGHT), 255),
+            "--save-request",
+            d / "m.png",
+        ),
+        r"m\.png would overwrite the mask",
+    ),
+    "overwriting the mask by another name of its": (
+        lambda p, d: (
+            p,
+            *DRAG,
+            "--mask",
+            blank(d / "m.png", (WIDTH, HEIGHT), 255),
+            "-o",
+            link(d / "n.png", d / "m.png"),
+        ),
+        r"n\.png would overwrite the mask",
+    ),
+    "overwriting the mask of the request": (
+        lambda p, d: (
+            *(p, "--request", written(d / "r.json", _request(mask={"png": "m.png"}))),
+            *("-o", blank(d / "m.png", (WIDTH, HEIGHT), 255)),
+        ),
+        r"m\.png would overwrite the mask of the request",
+    ),
+    "overwriting the request": (
+        lambda p, d: (p, "--request", written(d / "r.json", _request()), "--save-request", d / "r.json"),
+        r"r\.json would overwrite the request",
+    ),
     "several to stdout": (lambda p, d: (p, *DRAG, "-n", 2, "-o", "-"), r"2 candidates cannot go to stdout"),
     "no such request": (lambda p, d: ("--request", d / "gone.json"), r"no such file: .*gone\.json"),
     "request of another schema": (
@@ -108,6 +162,14 @@ REFUSED: dict[str, tuple[Case, str]] = {
         lambda p, d: ("--request", written(d / "r.json", b"\xff{")),
         r"r\.json.*JSON",
     ),
+    "request with a bad drag": (
+        lambda p, d: (p, "--request", written(d / "r.json", _request(drags=[{"handle": [3, 4]}]))),
+        r"r\.json: .*no target",
+    ),
+    "request with options that are no object": (
+        lambda p, d: (p, "--request", written(d / "r.json", _request(options=[]))),
+        r"r\.json: options is \[\]; expected an object",
+    ),
     "request with a misspelt option": (
         lambda p, d: (p, "--request", written(d / "r.json", _request(options={"step": 3}))),
         r"unknown field 'step'.*'steps'",
@@ -115,7 +177,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "request folder missing": (lambda p, d: (p, *DRAG, "--save-request", d / "gone" / "r.json"), r"gone"),
     "request that is a folder": (lambda p, d: (p, *DRAG, "--save-request", d), r"it is a folder"),
     "result and request in one file": (
-        lambda p, d: (p, *DRAG, "-o", d / "x.png", "--save-request", d / "x.png"),
+        lambda p, d: (p, *DRAG, "-o", d / "x.png", "--save-request", d / ".." / d.name / "x.png"),
         r"result and the request would both be .*x\.png",
     ),
 }

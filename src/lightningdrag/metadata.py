@@ -97,7 +97,7 @@ def save_options(photo: Photo, kind: str) -> tuple[dict[str, Any], list[str]]:
     if kind == "PNG":
         options["pnginfo"] = _png_text(xmp)
     elif kind == "TIFF":
-        options["exif"] = _with_xmp(exif, xmp)
+        options["exif"] = tiff_tags(exif, xmp)
     else:
         options["xmp"] = xmp
     return {name: value for name, value in options.items() if value}, notes
@@ -111,8 +111,8 @@ def _png_text(xmp: bytes | None) -> PngImagePlugin.PngInfo | None:
     return text
 
 
-def _with_xmp(exif: bytes | None, xmp: bytes | None) -> Image.Exif:
-    """The tags of a TIFF's directory."""
+def tiff_tags(exif: bytes | None, xmp: bytes | None) -> Image.Exif:
+    """What the directory of a TIFF is to hold of both."""
     tags = Image.Exif()
     tags.load(exif or b"")
     tags.get_ifd(ExifTags.IFD.Exif).update(_details(tags))

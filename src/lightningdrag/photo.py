@@ -33,6 +33,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "
 """Plain raster formats only: some of Pillow's others start programs (EPS) or fetch parts."""
 WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP")
 
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 4},  # half the time of the default for 3 % more bytes
@@ -173,21 +174,14 @@ def _from_bytes(data: bytes, name: str, max_bytes: int, max_pixels: int) -> Phot
         raise PhotoError(f"{name} is too large: {error}") from None
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in known:
-            raise PhotoError(f"{name} is HEIF; to read it: pip install 'lightningdrag[heif]'") from None
+            raise PhotoError(
+                f"{name} is HEIF; to read it, run in the repository: pip install '.[heif]'"
+            ) from None
         raise PhotoError(f"{name} is not an image in a format that can be read") from None
     except Exception as error:  # decoders of hostile files raise anything
         raise PhotoError(f"{name} is not a readable image: {error}") from None
     with image:
-        bits = bits_per_sample(image, data)
-        photo = _from_pil(image, name, max_pixels)
-        if bits <= 8 or photo.pixels.dtype != np.uint8:
-            return photo
-        deep = decode_16bit(data) if bits == 16 and image.mode in ("RGB", "RGBA") else None
-        if deep is None:
-            return replace(photo, warnings=(*photo.warnings, f"{bits} bits a channel reduced to 8"))
-        deep = _upright(deep, image.getexif().get(ExifTags.Base.Orientation, 1))
-    alpha = np.ascontiguousarray(deep[..., 3]) if photo.alpha is not None else None
-    return replace(photo, pixels=np.ascontiguousarray(deep[..., :3]), alpha=alpha)
+        return _from_pil(image, name, max_pixels, data)
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Photo:
@@ -204,14 +198,15 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Photo:
     return Photo(np.array(array[..., :3], order="C"), alpha)
 
 
-def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Photo:
+def _from_pil(image: Image.Image, name: str, max_pixels: int, data: bytes = b"") -> Photo:
     _check_size(*image.size, name, max_pixels)
     try:
         warnings = [] if image.format == "MPO" else _frames_warning(image)
-        image.load()
+        image.load()  # also of what is decoded anew below: it finds damage, and metadata behind the pixels
         exif = image.getexif()
         orientation = exif.get(ExifTags.Base.Orientation, 1)
-        pixels, icc_profile = _rgb(image, warnings)
+        kept = read_exif(exif, *(image.size[::-1] if orientation in _SIDEWAYS else image.size), warnings)
+        pixels, icc_profile = _rgb(image, data, warnings)
     except PhotoError as error:
         raise PhotoError(f"{name}: {error}") from None
     except Exception as error:  # decoders of hostile files raise anything
@@ -219,7 +214,6 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Photo:
     pixels = _upright(pixels, orientation)
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     pixels = np.ascontiguousarray(pixels[..., :3])
-    kept = read_exif(exif, pixels.shape[1], pixels.shape[0], warnings)
     return Photo(pixels, alpha, icc_profile, kept, read_xmp(image), read_dpi(image), tuple(warnings))
 
 
@@ -235,20 +229,24 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _frames_warning(image: Image.Image) -> list[str]:
-    frames = getattr(image, "n_frames", 1)
-    return [f"{frames} frames or pages; the first was taken"] if frames > 1 else []
+    """How many they are is not asked: Pillow walks all pages of a TIFF to count them, slower with each."""
+    several = getattr(image, "is_animated", False)
+    return ["more than one frame or page; the first was taken"] if several else []
 
 
-def _rgb(image: Image.Image, warnings: list[str]) -> tuple[np.ndarray, bytes | None]:
+def _rgb(image: Image.Image, data: bytes, warnings: list[str]) -> tuple[np.ndarray, bytes | None]:
     """Pixels as RGB or RGBA, uint8 or uint16, with the profile that goes with them."""
     if image.mode == "F":
         raise PhotoError("floating-point pixels are not handled; convert to 8 or 16 bits")
     profile = image.info.get("icc_profile") or None
+    bits = bits_per_sample(image, data) if data else 8
     converted: np.ndarray | Image.Image
     if image.mode.startswith("I"):
         converted = _grey_16bit(image)
+    elif bits == 16 and image.mode in ("RGB", "RGBA"):
+        converted = _sixteen_bits(image, data)
     elif image.has_transparency_data:
-        converted = image.convert("RGBA")
+        converted = image if image.mode == "RGBA" else image.convert("RGBA")
     elif profile and image.mode in ("L", "CMYK", "LAB") and profile[16:20] != b"RGB ":
         converted, profile = _to_srgb(image, profile, warnings), None
     else:
@@ -258,7 +256,21 @@ def _rgb(image: Image.Image, warnings: list[str]) -> tuple[np.ndarray, bytes | N
     if profile and profile[16:20] != b"RGB ":
         warnings.append("the colour profile does not fit RGB and was dropped")
         profile = None
-    return np.asarray(converted), profile
+    pixels = np.asarray(converted)
+    if bits > 8 and pixels.dtype == np.uint8:
+        warnings.append(f"{bits} bits a channel reduced to 8")
+    return pixels, profile
+
+
+def _sixteen_bits(image: Image.Image, data: bytes) -> np.ndarray:
+    """What Pillow has reduced to 8 bits a channel, from its file once more; 8 bits if OpenCV reads none."""
+    image.close()  # its pixels and those that OpenCV needs would be the most held at a time
+    channels = 4 if image.has_transparency_data else 3
+    pixels = decode_16bit(data)
+    if pixels is not None and pixels.shape[1::-1] == image.size and pixels.shape[2] >= channels:
+        return pixels[..., :channels]
+    with Image.open(io.BytesIO(data), formats=[str(image.format)]) as again:
+        return np.asarray(again.convert("RGBA" if channels == 4 else "RGB"))
 
 
 def _grey_16bit(image: Image.Image) -> np.ndarray:
@@ -282,7 +294,7 @@ def _to_srgb(image: Image.Image, profile: bytes, warnings: list[str]) -> Image.I
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an EXIF orientation, 1..8."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
@@ -326,10 +338,9 @@ def encode_photo(photo: Photo, kind: str = "PNG") -> tuple[bytes, list[str]]:
     Raises:
         PhotoError: if the format cannot hold the photo (its side is too long).
     """
-    notes = []
     if photo.pixels.dtype == np.uint16 and kind in ("PNG", "TIFF"):
-        data = encode_16bit(photo.pixels, photo.alpha, kind, photo.icc_profile, photo.dpi)
-        return data, ["16-bit files are written without EXIF and XMP"] if photo.exif or photo.xmp else []
+        return encode_16bit(photo, kind), []
+    notes = []
     if photo.pixels.dtype == np.uint16:
         notes.append(f"{kind} holds 8 bits a channel; 16 were reduced")
     image = photo.image

@@ -15,7 +15,8 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -27,6 +28,7 @@ from lightningdrag.drag import (
     FormatError,
     MaskError,
     OptionError,
+    RequestError,
     as_drags,
     brief,
     check_inside,
@@ -214,28 +216,10 @@ class EditRequest:
             FormatError: no JSON, another schema or version, unknown or missing fields.
             RequestError: the request itself is wrong.
         """
-        try:
-            record = _fields(_parse(text), "request", _FIELDS)
-            if record.get("schema") != SCHEMA:
-                raise FormatError(f"schema is {brief(record.get('schema'))}; expected {SCHEMA!r}")
-            if type(record.get("version")) is not int or record["version"] != VERSION:
-                raise FormatError(f"version is {brief(record.get('version'))}; this program reads {VERSION}")
-            options = _fields(record.get("options") or {}, "options", OPTIONS)
-            drags = record.get("drags")
-            if not isinstance(drags, list):
-                raise FormatError(f"drags is {brief(drags)}; expected a list")
-            pairs = [_fields(drag, "drag", ("handle", "target")) for drag in drags]
-            image = record.get("image")
-            if not (image is None or isinstance(image, str)):
-                raise FormatError(f"image is {brief(image)}; expected a file name")
-            return cls(
-                drags=as_drags((pair.get("handle"), pair.get("target")) for pair in pairs),
-                mask=_mask_of(record.get("mask"), folder, max_bytes, max_pixels),
-                image=image,
-                **options,
-            )
-        except RecursionError:
-            raise FormatError("the request is nested too deeply") from None
+        with _bounded_depth():
+            record = _parse(text)
+            mask = _mask_of(record.get("mask"), folder, max_bytes, max_pixels)
+            return _request_of(record, mask)
 
     @classmethod
     def load(
@@ -250,14 +234,24 @@ class EditRequest:
             FormatError: also if the file cannot be read.
             RequestError: as :meth:`from_json`.
         """
-        try:
-            data = read_bytes(path, max_bytes)
-        except PhotoError as error:
-            raise FormatError(str(error)) from None
-        try:
+        data = _read(path, max_bytes)
+        with _naming(path):
             return cls.from_json(data, Path(path).parent, max_bytes=max_bytes, max_pixels=max_pixels)
-        except FormatError as error:
-            raise FormatError(f"{os.fspath(path)}: {error}") from None
+
+    @classmethod
+    def load_outline(
+        cls, path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
+    ) -> tuple[EditRequest, Path | None]:
+        """Read a request file without its mask, and the path of the PNG that this is in, if it is in one.
+
+        Raises:
+            RequestError: as :meth:`load`, but for what is wrong with the mask's pixels.
+        """
+        data = _read(path, max_bytes)
+        with _naming(path), _bounded_depth():
+            record = _parse(data)
+            png = _mask_png(record.get("mask"))
+            return _request_of(record, None), None if png is None else Path(path).parent / png
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the request to a file, whole or not at all.
@@ -317,13 +311,62 @@ def _check_name(request: EditRequest, option: str, known: Iterable[str]) -> None
         raise OptionError(f"unknown {option} {brief(value)}{hint}; known: {', '.join(names)}")
 
 
-def _parse(text: str | bytes) -> Any:
+def _read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return read_bytes(path, max_bytes)
+    except PhotoError as error:
+        raise FormatError(str(error)) from None
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have what is wrong with a request name its file."""
+    try:
+        yield
+    except RequestError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
+
+
+@contextmanager
+def _bounded_depth() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise FormatError("the request is nested too deeply") from None
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    """The JSON object of a request of this version."""
+    try:
+        record = json.loads(text, parse_constant=_refuse_constant)
     except FormatError:
         raise
     except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise FormatError(f"the request is no JSON: {error}") from None
+    record = _fields(record, "request", _FIELDS)
+    if record.get("schema") != SCHEMA:
+        raise FormatError(f"schema is {brief(record.get('schema'))}; expected {SCHEMA!r}")
+    if type(record.get("version")) is not int or record["version"] != VERSION:
+        raise FormatError(f"version is {brief(record.get('version'))}; this program reads {VERSION}")
+    return record
+
+
+def _request_of(record: dict[str, Any], mask: np.ndarray | None) -> EditRequest:
+    options = record.get("options")
+    options = {} if options is None else _fields(options, "options", OPTIONS)
+    drags = record.get("drags")
+    if not isinstance(drags, list):
+        raise FormatError(f"drags is {brief(drags)}; expected a list")
+    pairs = [_fields(drag, "drag", ("handle", "target")) for drag in drags]
+    image = record.get("image")
+    if not (image is None or isinstance(image, str)):
+        raise FormatError(f"image is {brief(image)}; expected a file name")
+    return EditRequest(
+        drags=as_drags((pair.get("handle"), pair.get("target")) for pair in pairs),
+        mask=mask,
+        image=image,
+        **options,
+    )
 
 
 def _fields(record: Any, what: str, known: Iterable[str]) -> dict[str, Any]:
@@ -339,19 +382,25 @@ def _fields(record: Any, what: str, known: Iterable[str]) -> dict[str, Any]:
 def _mask_of(
     record: Any, folder: str | os.PathLike[str] | None, max_bytes: int, max_pixels: int
 ) -> np.ndarray | None:
+    png = _mask_png(record)
     if record is None:
         return None
-    record = _fields(record, "mask", ("png", "size", "runs"))
-    if "png" not in record:
+    if png is None:
         return from_runs(record.get("size"), record.get("runs"), max_pixels)
-    if not isinstance(record["png"], str) or len(record) > 1:
-        raise FormatError(f"mask is {brief(record)}; expected a png, or a size and runs")
     if folder is None:
         raise FormatError("the mask is a file name, and this request has no folder; give size and runs")
     try:
-        return read_mask(Path(folder) / record["png"], max_bytes=max_bytes, max_pixels=max_pixels)
+        return read_mask(Path(folder) / png, max_bytes=max_bytes, max_pixels=max_pixels)
     except PhotoError as error:
         raise MaskError(f"the mask cannot be opened: {error}") from None
+
+
+def _mask_png(record: Any) -> str | None:
+    """The file that a mask is in, unless it is given as runs, or not at all."""
+    record = {} if record is None else _fields(record, "mask", ("png", "size", "runs"))
+    if "png" in record and (not isinstance(record["png"], str) or len(record) > 1):
+        raise FormatError(f"mask is {brief(record)}; expected a png, or a size and runs")
+    return record.get("png")
 
 
 def _refuse_constant(name: str) -> float:

@@ -5,7 +5,6 @@ Names are checked before torch is imported, so that a mistake costs no wait.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -13,6 +12,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lightningdrag.request import nearest
 
 MODELS = ("builtin", "warp", "sd15")
 """The names that have a meaning of their own; folders, files and hub ids are models, too."""
@@ -35,6 +36,7 @@ MODEL_FILES = ("*.json", "*.txt", "*.safetensors")
 """What is fetched of a model that has no list of files: a saved pipeline's, or the built-in kind's."""
 _OWN_PARTS = {"image_prompt", "appearance_encoder", "point_encoder"}
 """Of a saved pipeline; what else it is made of, others have, too."""
+_WEIGHTS_ENDINGS = (".safetensors", ".bin", ".pt", ".ckpt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -169,15 +171,22 @@ def check_name(name_or_path: str) -> str:
         return "name"
     if name_or_path and Path(name_or_path).exists():
         return "path"
-    if name_or_path.startswith((".", "/", "~")):
+    if _means_a_path(name_or_path):
         raise ModelError(f"no such model folder or file: {name_or_path}")
     if _HUB_ID.fullmatch(name_or_path):
         return "hub"
-    close = difflib.get_close_matches(name_or_path, MODELS, n=1, cutoff=0.4)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise ModelError(
-        f"unknown model {name_or_path!r}{hint}; known: {', '.join(MODELS)}, a folder, or a hub id OWNER/NAME"
+        f"unknown model {name_or_path!r}{nearest(name_or_path, MODELS)}; "
+        f"known: {', '.join(MODELS)}, a folder, or a hub id OWNER/NAME"
     )
+
+
+def _means_a_path(name: str) -> bool:
+    """Can a name that is no file be no hub id either, but a mistyped path?"""
+    folder, slash, _ = name.partition("/")
+    if name.startswith((".", "/", "~")) or name.endswith(_WEIGHTS_ENDINGS):
+        return True
+    return bool(slash) and Path(folder).is_dir()
 
 
 def check_options(options: Collection[str]) -> None:

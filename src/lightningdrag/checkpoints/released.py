@@ -122,7 +122,7 @@ def fuse_lcm_lora(pipeline: Any, lcm_lora: str | Path) -> None:
     try:
         import peft  # noqa: F401 -- diffusers loads a LoRA through it
     except ModuleNotFoundError as error:
-        message = "fusing a LoRA needs peft: pip install 'lightningdrag[sd15]'"
+        message = "fusing a LoRA needs peft; run in the repository: pip install '.[sd15]'"
         raise ModuleNotFoundError(message, name="peft") from error
     path = resolve(lcm_lora, "lcm_lora") / "pytorch_lora_weights.safetensors"
     tensors = load_tensors(path)

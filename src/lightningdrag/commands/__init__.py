@@ -15,7 +15,8 @@ from typer.core import TyperGroup
 
 from lightningdrag import __version__
 from lightningdrag.checkpoints.catalogue import FetchError
-from lightningdrag.commands.console import report_error
+from lightningdrag.commands.console import describe, report_error
+from lightningdrag.memory import is_out_of_memory
 
 VERBS = (
     "edit",
@@ -46,6 +47,9 @@ EXTRAS = {
 }
 """Which extra of the package brings a module that is not in the lean install."""
 
+FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM)
+"""A full disk, a broken one, too little memory: the input was right."""
+
 
 class Verbs(TyperGroup):
     """Turns what a verb raises into one line on stderr and an exit code."""
@@ -60,7 +64,7 @@ class Verbs(TyperGroup):
             extra = EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:
                 raise
-            report_error(f"this needs {error.name}: pip install 'lightningdrag[{extra}]'")
+            report_error(f"this needs {error.name}; run in the repository: pip install '.[{extra}]'")
             raise typer.Exit(1) from None
         except (FetchError, ChildProcessError) as error:
             report_error(str(error))
@@ -68,13 +72,13 @@ class Verbs(TyperGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has gone; typer ends quietly
                 raise
-            report_error(_describe(error))
-            raise typer.Exit(2) from None
+            report_error(describe(error))
+            raise typer.Exit(1 if error.errno in FAILURES else 2) from None
         except ValueError as error:
             report_error(str(error))
             raise typer.Exit(2) from None
         except Exception as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             report_error(f"out of memory{_hint(error) if ctx.invoked_subcommand == 'edit' else ''}")
             raise typer.Exit(1) from None
@@ -123,18 +127,7 @@ def _options(
     """What comes before the verb."""
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Is this Python's, numpy's, torch's (on GPUs; on the CPU) or OpenCV's way to say it?"""
-    said = ("out of memory", "DefaultCPUAllocator", "Insufficient memory")
-    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
-
-
 def _hint(error: Exception) -> str:
     """What to try when memory ran out; on a CPU, low-memory is what SD 1.5 does by itself."""
     on_gpu = "out of memory" in str(error)  # torch's words there, and there alone
     return f"; try {'--option low-memory or ' if on_gpu else ''}fewer candidates"
-
-
-def _describe(error: OSError) -> str:
-    reason = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {reason}" if error.filename is not None else reason

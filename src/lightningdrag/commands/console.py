@@ -16,6 +16,14 @@ def report_error(message: str) -> None:
     typer.echo(f"lightningdrag: error: {' '.join(message.split())}", err=True)
 
 
+def describe(error: Exception) -> str:
+    """An error in words; the system's begin with the file."""
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
 def note(message: str) -> None:
     """A remark that does not belong to the result, on stderr."""
     typer.echo(f"lightningdrag: {message}", err=True)

@@ -11,6 +11,7 @@ import typer
 
 from lightningdrag.commands.console import note, print_json, progress
 from lightningdrag.drag import DragError, FormatError
+from lightningdrag.photo import MAX_BYTES
 from lightningdrag.request import EditRequest
 
 Model = Annotated[str, typer.Option("--model", help="builtin, warp, sd15, a folder, or a hub id OWNER/NAME.")]
@@ -92,7 +93,7 @@ def edit(
     """
     from lightningdrag.checkpoints.catalogue import check_name, check_options
     from lightningdrag.checkpoints.hub import check_dtype
-    from lightningdrag.commands.job import STREAM, check_target, make_job, run_job
+    from lightningdrag.commands.job import STREAM, check_target, inputs_of, make_job, run_job
     from lightningdrag.masks import read_mask
 
     limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
@@ -111,12 +112,17 @@ def edit(
     given = {name: value for name, value in given.items() if value is not None}
     asked = build_request(request, given, **bounds)
     photo_name = _photo_name(photo, request, asked.image)
-    job = make_job(photo_name, asked, output, **bounds)
+    read = {"the photo": photo_name, "the mask": mask, "the request": request}
+    if request is not None:
+        _, saved_mask = EditRequest.load_outline(request, max_bytes=max_bytes or MAX_BYTES)
+        read["the mask of the request"] = saved_mask
+    inputs = inputs_of(read)
+    job = make_job(photo_name, asked, output, inputs, **bounds)
     if as_json and STREAM in job.outputs:
         raise typer.BadParameter("the image goes to stdout already; name a file with -o", param_hint="--json")
     if save_request:
-        check_target(save_request, photo_name)
-        if save_request in map(Path, job.outputs):
+        check_target(save_request, inputs)
+        if save_request.resolve() in (Path(name).resolve() for name in job.outputs):
             raise FormatError(f"the result and the request would both be {save_request}; name two files")
     model = "warp" if preview else model  # which is what a preview shows
     check_name(model)
@@ -166,5 +172,8 @@ def _photo_name(photo: str | None, request: Path | None, image: str | None) -> s
 
 def _save_request(request: EditRequest, path: Path) -> None:
     """Save beside the name of the photo, seen from the request's folder."""
-    image = request.image and os.path.relpath(request.image, path.parent)
+    image = request.image
+    if image is not None:  # folders may be links, from which .. leads elsewhere than it looks
+        photo = Path(image)
+        image = os.path.relpath(photo.parent.resolve() / photo.name, path.parent.resolve())
     replace(request, image=image).save(path)

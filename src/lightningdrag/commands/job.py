@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightningdrag.photo import (
-    MAX_BYTES,
-    MAX_PIXELS,
-    Photo,
-    PhotoError,
-    encode_photo,
-    format_of,
-    open_photo,
-    save_photo,
-)
+from lightningdrag.files import written_together
+from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, Photo, PhotoError, encode_photo, format_of, open_photo
 from lightningdrag.request import EditRequest
 
 if TYPE_CHECKING:
@@ -27,6 +20,9 @@ if TYPE_CHECKING:
 
 STREAM = "-"
 """Stands for stdin or stdout."""
+
+Inputs = Mapping[tuple[int, int], str]
+"""What a run reads and must not write over: what each file is, by its device and inode."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ def make_job(
     photo_name: str,
     request: EditRequest,
     output: str | None,
+    inputs: Inputs,
     *,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
@@ -56,7 +53,9 @@ def make_job(
 
     Args:
         photo_name: a path, or "-" for stdin.
-        output: a path, "-" for stdout, or None: NAME.dragged.EXT beside the photo, stdout for stdin.
+        output: a path, "-" for stdout, or None: a free name like NAME.dragged.EXT beside the photo,
+            stdout for stdin.
+        inputs: of :func:`inputs_of`.
 
     Raises:
         ValueError: what is wrong with photo, request or output.
@@ -64,7 +63,10 @@ def make_job(
     source = sys.stdin.buffer.read(max_bytes + 1) if photo_name == STREAM else photo_name
     photo = open_photo(source, max_bytes=max_bytes, max_pixels=max_pixels)
     request.fitted(photo.width, photo.height)
-    outputs = _outputs(photo_name, output or _default_output(photo_name), request.num_images)
+    outputs = _outputs(photo_name, output, request.num_images)
+    for name in outputs:
+        if name != STREAM:
+            check_target(Path(name), inputs)
     image = None if photo_name == STREAM else photo_name
     return Job(photo, replace(request, image=image), outputs)
 
@@ -107,31 +109,36 @@ def run_job(job: Job, editor: DragEditor, model: str, callback: Callable[[int, i
     """Edit, and write every candidate under its name, all of them whole or none."""
     result = editor.run(job.photo, job.request, callback)
     lost: list[str] = []
-    written: list[Path] = []
-    try:
+    with written_together() as write:
         for name, photo in zip(job.outputs, result.photos, strict=True):
+            data, notes = encode_photo(photo, "PNG" if name == STREAM else format_of(name))
+            lost += notes
             if name == STREAM:
-                lost += _write_stdout(photo)
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
             else:
-                lost += save_photo(photo, name)
-                written.append(Path(name))
-    except BaseException:  # Ctrl-C, too
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+                write(name, data)
     warnings = tuple(dict.fromkeys((*result.warnings, *lost)))
     return Done(job, model, result.request, result.seconds, warnings)
 
 
-def _write_stdout(photo: Photo) -> list[str]:
-    data, lost = encode_photo(photo, "PNG")
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-    return lost
+def inputs_of(files: Mapping[str, str | Path | None]) -> Inputs:
+    """The files that are there, of those given by what they are."""
+    found = {role: _identity(Path(path)) for role, path in files.items() if path}
+    return {identity: role for role, identity in found.items() if identity}
 
 
-def check_target(path: Path, photo_name: str) -> None:
-    """Refuse a file that cannot be written, or that would overwrite the photo, before any work is done.
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, the same by whatever name a file is called; None if there is no file."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def check_target(path: Path, inputs: Inputs) -> None:
+    """Refuse a file that cannot be written, or that would overwrite an input, before any work is done.
 
     Raises:
         PhotoError: naming the file or its folder.
@@ -143,8 +150,9 @@ def check_target(path: Path, photo_name: str) -> None:
         raise PhotoError(f"cannot write to {folder}: the folder is read-only")
     if path.is_dir():
         raise PhotoError(f"cannot write {path}: it is a folder")
-    if photo_name != STREAM and path.exists() and path.samefile(photo_name):
-        raise PhotoError(f"{path} would overwrite the photo; name another file")
+    identity = _identity(path)
+    if identity and identity in inputs:
+        raise PhotoError(f"{path} would overwrite {inputs[identity]}; choose another name or folder")
 
 
 def writable_ending(photo_name: str) -> str:
@@ -156,23 +164,28 @@ def writable_ending(photo_name: str) -> str:
     return Path(photo_name).suffix
 
 
-def _default_output(photo_name: str) -> str:
-    if photo_name == STREAM:
-        return STREAM
-    path = Path(photo_name)
-    return str(path.with_name(f"{path.stem}.dragged{writable_ending(photo_name)}"))
+def numbered(output: str, count: int, first: int = 1) -> tuple[str, ...]:
+    """The names of so many candidates: the one given if it is the first and only, else OUT-1, OUT-2, ..."""
+    path = Path(output)
+    if count == first == 1:
+        return (str(path),)
+    return tuple(str(path.with_name(f"{path.stem}-{first + i}{path.suffix}")) for i in range(count))
 
 
-def _outputs(photo_name: str, output: str, count: int) -> tuple[str, ...]:
-    if output == STREAM:
+def _outputs(photo_name: str, output: str | None, count: int) -> tuple[str, ...]:
+    if output is None and photo_name != STREAM:
+        return _free_names(photo_name, count)
+    if output in (None, STREAM):
         if count > 1:
             raise PhotoError(f"{count} candidates cannot go to stdout; name a file with -o")
         return (STREAM,)
     format_of(output)
-    path = Path(output)
-    paths = [path]
-    if count > 1:
-        paths = [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
-    for each in paths:
-        check_target(each, photo_name)
-    return tuple(map(str, paths))
+    return numbered(output, count)
+
+
+def _free_names(photo_name: str, count: int) -> tuple[str, ...]:
+    """Beside the photo: the first names in a row that no file has, so that no earlier result is lost."""
+    path = Path(photo_name)
+    default = str(path.with_name(f"{path.stem}.dragged{writable_ending(photo_name)}"))
+    rows = (numbered(default, count, first) for first in itertools.count(1))
+    return next(names for names in rows if not any(map(os.path.lexists, names)))
