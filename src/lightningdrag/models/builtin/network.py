@@ -24,11 +24,14 @@ from lightningdrag.warp import sample
 MOTION_CHANNELS = 3
 """What is generated: backward displacement / L (x, y) and visibility in [-1, 1]."""
 DECISIVENESS = 8.0
-"""How steeply a pixel is either the source's or painted; training keeps to honest odds (1)."""
+"""How steeply a pixel is either the source's or painted, and a fill either the ground or the thing; training
+keeps to honest odds (1)."""
 DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
 CERTAIN = 4.0
 """The same logit that a hole must reach somewhere: the rest of it may be less sure, as in Canny's edges."""
+MORE = 0.5
+"""Logit of a fill being more of the thing from which on it is: a rest of it where it was is no ground."""
 HOLE_STRIDE = 4
 """Holes are told apart at this stride of the window,"""
 HOLE_REACH = 32
@@ -288,7 +291,8 @@ class Renderer(nn.Module):
         displacement = upsample(half, 2) * batch.mask
         visibility = logits + sharpened
         ground, thing = self.carry_on(*small, half, F.avg_pool2d(visibility, 2))
-        which = (F.pixel_shuffle(self.plain_head(x4).float(), 2) - 2).sigmoid()
+        which = F.pixel_shuffle(self.plain_head(x4).float(), 2) - 2
+        which = (which if self.training else DECISIVENESS * (which - MORE)).sigmoid()  # a mean is a haze
         return Rendering(displacement, visibility, upsample(torch.lerp(ground, thing, which), 2) + painted)
 
     @staticmethod
