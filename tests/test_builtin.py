@@ -22,6 +22,8 @@ from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import (
     CERTAIN,
     DOUBT,
+    MORE,
+    NOISE_CHANNELS,
     BuiltinConfig,
     BuiltinNetwork,
     Renderer,
@@ -375,6 +377,29 @@ def test_a_painter_that_has_learned_nothing_leaves_fills_to_the_surroundings(win
     plain = generate(BuiltinModel(network), window).colour
     assert plain.min() >= window.min() - 1e-4  # means of the source's own colours
     assert plain.max() <= window.max() + 1e-4
+
+
+def test_a_fill_is_the_ground_or_the_thing_and_learns_at_honest_odds(window: Tensor) -> None:
+    network = random_network()
+    head = network.renderer.plain_head
+    torch.nn.init.zeros_(head.weight)
+    batch = BuiltinModel(network).batch(window, inputs(), 1)
+    evidence, appearance = gather_evidence(batch), network.appearance(window)
+    state = motion_prior(evidence)
+    motion = network.motion(state, torch.ones(1), batch, evidence, appearance)
+    noise = torch.zeros(1, NOISE_CHANNELS, HEIGHT // 4, WIDTH // 4)
+
+    def fill(logit: float) -> Tensor:
+        torch.nn.init.constant_(head.bias, 2 + logit)
+        return network.renderer(motion, batch, evidence, appearance, noise).colour
+
+    with torch.no_grad():
+        ground, less, more, thing = (fill(logit) for logit in (-50, MORE - 1, MORE + 1, 50))
+        assert not torch.allclose(ground, thing, atol=0.1)
+        torch.testing.assert_close(less, ground, atol=0.01, rtol=0)
+        torch.testing.assert_close(more, thing, atol=0.01, rtol=0)
+        network.train()
+        torch.testing.assert_close(fill(0.0), (ground + thing) / 2)
 
 
 def test_a_hole_that_is_nowhere_certain_is_none_and_a_certain_one_keeps_its_unsure_rim() -> None:
