@@ -9,13 +9,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from data_runs import plan, run
 from data_scenes import square_film, write_video
 from lightningdrag.commands import build_app
 from lightningdrag.data import open_shards, storage
-from lightningdrag.data.recipe import Amounts
-from lightningdrag.data.tasks import find_videos, video_tasks
+from lightningdrag.data.recipe import Amounts, DataRecipe
+from lightningdrag.data.samples import run_task
+from lightningdrag.data.tasks import find_videos, photo_tasks, video_tasks
 from lightningdrag.data.video import Video
 
 
@@ -112,6 +115,47 @@ def test_a_whole_film_with_fine_lines_is_not_interlaced(tmp_path: Path) -> None:
     film = square_film(6)
     film[:, ::2, 130:] //= 2  # stripes a line wide
     assert len(list(Video(write_video(tmp_path / "film.mkv", film)).pieces())) == 1
+
+
+def test_of_a_title_card_between_black_bars_too_little_is_left(tmp_path: Path) -> None:
+    film = square_film(6)
+    film[:, :60], film[:, 72:] = 0, 0  # DIS flow would not survive the rest
+    (tmp_path / "films").mkdir()
+    write_video(tmp_path / "films" / "title.mkv", film)
+    result = run(plan(tmp_path / "films"), tmp_path / "out")
+    assert (result.pairs, result.dropped, result.skipped) == (0, {"too small": 1}, [])
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [((9000, 80), "larger than 8192 px"), ((200, 40), "smaller than 64 px")]
+)
+def test_photos_are_bounded_before_they_are_decoded(
+    tmp_path: Path, size: tuple[int, int], reason: str
+) -> None:
+    Image.new("1", size).save(tmp_path / "photo.png")
+    (task,) = photo_tasks(str(tmp_path), [], DataRecipe())
+    assert [one.reason for one in run_task(task, DataRecipe()).skipped] == [reason]
+
+
+def test_sound_that_goes_on_after_the_pictures_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("libx264", rate=10)
+        sound = container.add_stream("aac", rate=44100)
+        film = square_film(10)
+        pictures.height, pictures.width = film.shape[1:3]
+        for image in film:
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(pictures.encode())
+        for _ in range(170):  # 4 seconds
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 44100
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    video = Video(path)
+    assert [len(piece) for piece in video.pieces()] == [10]
+    assert video.seconds == pytest.approx(1, abs=0.05)
+    assert not video.damaged
 
 
 def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

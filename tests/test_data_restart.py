@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,16 @@ def test_a_run_is_not_resumed_with_something_else(
 ) -> None:
     with pytest.raises(ValueError, match=reason):
         next(prepare(plan(films, recipe)[:inputs], str(whole), recipe, resume=True))
+
+
+def test_a_run_is_not_resumed_with_a_file_that_has_changed(films: Path, whole: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "films"
+    shutil.copytree(films, changed)
+    run(plan(changed), tmp_path / "out")
+    with (changed / "film1.mkv").open("ab") as file:
+        file.write(bytes(10))
+    with pytest.raises(ValueError, match="other inputs"):
+        next(prepare(plan(changed), str(tmp_path / "out"), RECIPE, resume=True))
 
 
 def test_finished_shards_can_be_read_before_the_end(films: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -11,8 +12,10 @@ import pytest
 from torch.utils.data import DataLoader
 
 import lightningdrag.data
-from data_runs import contents, plan, run, write_films
+from data_runs import RECIPE, contents, plan, run, write_films
 from lightningdrag.data import Sample, open_shards, storage
+from lightningdrag.data.samples import run_task
+from lightningdrag.data.shards import DamagedSample
 from lightningdrag.data.tasks import find_videos
 
 
@@ -113,3 +116,48 @@ def test_what_a_url_s_file_system_raises_is_an_error_of_reading(monkeypatch: pyt
     monkeypatch.setattr(type(system), "cat_file", busy)
     with pytest.raises(OSError, match=r"memory://some/file cannot be read: RuntimeError: 503"):
         storage.read_range("memory://some/file", 2, 3)
+
+
+def test_a_video_that_cannot_be_reached_is_tried_again_and_never_called_bad(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = fsspec.filesystem("memory")
+    system.put(str(dataset.parent / "films"), "/far", recursive=True)
+    task = plan("memory://far")[0].tasks[0]
+    expected = run_task(task, RECIPE)
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
+    answers = []
+
+    def busy(self: object, path: str, mode: str = "rb", **more: object) -> object:
+        answers.append(path)
+        if len(answers) < fails:
+            raise OSError("503, busy")
+        return really(self, path, mode, **more)
+
+    really, fails = type(system).open, 3
+    monkeypatch.setattr(type(system), "open", busy)
+    assert run_task(task, RECIPE) == expected
+    answers.clear()
+    fails = 100
+    with pytest.raises(storage.Unreachable, match=r"far/film\d\.mkv cannot be read: OSError: 503"):
+        run_task(task, RECIPE)
+
+
+def test_a_picture_that_would_be_decoded_though_its_bytes_are_wrong_is_damaged(
+    dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset, tmp_path / "copy")
+    whole = open_shards(dataset)
+    tar, members, _ = whole._places[0]
+    offset, size = members["first.jpg"]
+    path = tmp_path / "copy" / Path(tar).name
+    content = bytearray(path.read_bytes())
+    content[offset + size // 2 : offset + size // 2 + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(DamagedSample, match=r"the checksum of first\.jpg is wrong"):
+        open_shards(tmp_path / "copy").read(0)
+
+
+def test_licences_that_no_pair_has_are_told_with_those_there_are(dataset: Path) -> None:
+    with pytest.raises(ValueError, match=r"under a licence of \['CC-BY'\]; theirs are \['unknown'\]"):
+        open_shards(dataset, licences=["CC-BY"])

@@ -206,6 +206,15 @@ def test_a_damaged_sample_is_one_error_that_names_the_file(content: bytes, tmp_p
         FolderBenchmark("dragbench", tmp_path, limit=1)[0]
 
 
+def test_a_pickle_of_lists_of_the_same_lists_takes_no_time(tmp_path: Path) -> None:
+    value: list[object] = []
+    for _ in range(200):
+        value = [value, value]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(value))
+    read = load_plain(tmp_path / "x.pkl")
+    assert read[0] is read[1]
+
+
 def test_a_mask_of_another_size_and_odd_points_are_named(tmp_path: Path) -> None:
     write_sample(tmp_path / "a" / "b")
     path = tmp_path / "a" / "b" / "meta_data.pkl"

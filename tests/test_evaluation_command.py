@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lightningdrag.commands import build_app
 from lightningdrag.commands.evaluate import model_rows
 from lightningdrag.evaluation import provenance
 from lightningdrag.evaluation.baselines import BASELINES, Asked
-from lightningdrag.evaluation.case import TRUTH, CaseScores, Problem
+from lightningdrag.evaluation.case import TRUTH, Case, CaseScores, Problem
 from lightningdrag.evaluation.evaluate import evaluate
 from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.page import _against_length
@@ -197,6 +198,15 @@ def test_networks_that_came_later_make_another_run(folder: Path, tmp_path: Path)
     assert job.stamp() != before
 
 
+def test_a_weight_file_that_was_written_anew_makes_another_run(folder: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "builtin.safetensors"
+    weights.write_bytes(b"one")
+    job = Job("pairs", str(folder), model=str(weights))
+    before = job.stamp()
+    weights.write_bytes(b"another")
+    assert job.stamp() != before
+
+
 def test_processes_score_as_one_does_and_none_is_left(folder: Path, tmp_path: Path) -> None:
     job = Job("pairs", str(folder), limit=2)
     one, two = (evaluate(job, tmp_path / str(n), workers=n) for n in (1, 2))
@@ -265,7 +275,7 @@ def test_results_from_a_folder_score_as_the_method_that_made_them(folder: Path, 
     for index in range(len(pairs)):
         case = pairs[index]
         result = BASELINES["moving least squares"](case.source, case.handles, case.targets, case.mask, 0)
-        Image.fromarray(result).save(tmp_path / "peer" / f"{index:05d}.png")
+        Image.fromarray(result).save(tmp_path / "peer" / pairs.result_paths(index)[0])
     arguments = ("--data", folder, "--out", tmp_path / "out", "--limit", 2)
     result = invoke(*arguments, "--results", tmp_path / "peer")
     assert result.exit_code == 0, result.output
@@ -306,7 +316,7 @@ def test_half_finished_results_are_listed_and_the_rest_is_scored(folder: Path, t
     (tmp_path / "peer").mkdir()
     Image.fromarray(pairs[0].source).save(tmp_path / "peer" / "00000.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "peer" / "00001.png")
-    (tmp_path / "peer" / "00002.png").write_bytes(b"no image")
+    (tmp_path / "peer" / "00003.png").write_bytes(b"no image")  # 2 and 5 are not among four of six
     arguments = ("--data", folder, "--out", tmp_path / "out", "--limit", 4, "--results", tmp_path / "peer")
 
     result = invoke(*arguments)
@@ -314,8 +324,8 @@ def test_half_finished_results_are_listed_and_the_rest_is_scored(folder: Path, t
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [(p["case"], p["method"]) for p in report["problems"]] == [
         ("00001", "peer"),
-        ("00002", "peer"),
         ("00003", "peer"),
+        ("00004", "peer"),
     ]
     assert "is 8x8, the source 128x96" in report["problems"][0]["problem"]
     assert report["table"]["average"]["peer"]["cases"] == 1
@@ -337,6 +347,24 @@ def test_a_method_that_fails_or_returns_another_size_is_listed(folder: Path, tmp
         "the result is uint8 (48, 64, 3); wanted uint8 (96, 128, 3)",
     ]
     assert list(report["table"]["average"]) == [*BASELINES, TRUTH]
+
+
+def test_whatever_a_method_or_a_measure_raises_the_rest_is_scored(folder: Path) -> None:
+    def failing(source: np.ndarray, *request: object) -> np.ndarray:
+        raise KeyError("a bug")
+
+    def exhausted(case: Case, results: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        raise RuntimeError("out of memory")
+
+    shop = Workshop(Job("pairs", str(folder), limit=1), {"failing": failing})
+    shop.measures.append(exhausted)
+    (outcome,) = run(shop, [0])
+    assert [(p.method, p.problem) for p in outcome.problems] == [
+        ("failing", "'a bug'"),
+        ("the measure exhausted", "out of memory"),
+    ]
+    assert outcome.scores is not None
+    assert outcome.scores.scores["identity"]["ssim"] > 0
 
 
 # Comparing -------------------------------------------------------------------------------------
@@ -366,6 +394,7 @@ def test_compare_tells_a_change_from_noise(folder: Path, tmp_path: Path) -> None
     assert verdicts["point error"] == "better"
     assert verdicts["half-transparent"] in {"worse", "noise"}
     assert verdicts["px changed outside"] == "noise"
+    assert verdicts["sharpness"] == "-", "of medians nothing is said"
 
     same = invoke("compare", paths[0], paths[0])
     assert "better" not in same.stdout

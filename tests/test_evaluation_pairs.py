@@ -93,6 +93,12 @@ def test_a_limit_spreads_over_the_list(folder: Path) -> None:
     assert len(PairSet(folder, split="all", limit=100)) == len(DRAGS)
 
 
+def test_a_limit_leaves_each_pair_the_result_that_is_made_of_it(folder: Path) -> None:
+    few = PairSet(folder, limit=3)
+    assert [few.result_paths(i) for i in range(3)] == [[Path(f"0000{place}.png")] for place in (0, 2, 4)]
+    assert few.label(1) == "00002"
+
+
 def test_a_folder_without_such_pairs_is_refused(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no prepared dataset"):
         PairSet(tmp_path)

@@ -33,9 +33,10 @@ def test_copies_within_a_group_do_not_narrow_the_interval() -> None:
     assert (ten_times.low, ten_times.high) == pytest.approx((once.low, once.high))
 
 
-def test_a_single_group_shows_no_spread_and_undefined_values_are_left_out() -> None:
+def test_a_single_group_has_no_interval_and_undefined_values_are_left_out() -> None:
     result = estimate([2.0, 4.0, np.nan], ["a", "a", "b"])
-    assert result == (3.0, 3.0, 3.0, 2)
+    assert (result.mean, result.pairs) == (3.0, 2)
+    assert np.isnan([result.low, result.high]).all()
     nothing = estimate([np.nan], ["a"])
     assert nothing.pairs == 0
     assert np.isnan(nothing.mean)

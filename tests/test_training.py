@@ -14,6 +14,7 @@ from rich import progress
 
 import training_small
 from lightningdrag.commands.train import reporting
+from lightningdrag.data import storage
 from lightningdrag.data.shards import Dataset, open_shards
 from lightningdrag.data.tracks import PLAIN, VISIBLE
 from lightningdrag.training import loader
@@ -179,7 +180,7 @@ def test_what_cannot_be_read_is_tried_again(dataset: Dataset, monkeypatch: pytes
             raise failures.pop()
         return "a sample"
 
-    monkeypatch.setattr(loader, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
     monkeypatch.setattr(Dataset, "read", read)
     assert loader.read_whole(dataset, 0) == "a sample"
     failures += [OSError("the network")] * 3

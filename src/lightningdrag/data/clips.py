@@ -235,9 +235,5 @@ def _cropped(
     left, top, right, bottom = view.window
     pixels = slice(top, bottom), slice(left, right)
     cells = slice(top // 2, bottom // 2), slice(left // 2, right // 2)
-    return (
-        np.ascontiguousarray(first[pixels]),
-        np.ascontiguousarray(second[pixels]),
-        np.ascontiguousarray(forward[cells]),
-        np.ascontiguousarray(backward[cells]),
-    )
+    # Copies: a view would keep the whole piece of video in memory.
+    return first[pixels].copy(), second[pixels].copy(), forward[cells].copy(), backward[cells].copy()

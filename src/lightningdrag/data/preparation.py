@@ -57,7 +57,7 @@ def prepare(
         FileExistsError: ``out`` holds a dataset and ``resume`` is not set, or another run writes it.
         ValueError: ``out`` was begun from other inputs or with another recipe.
     """
-    plan = {"recipe": asdict(recipe), "inputs": _digest(units)}
+    plan = {"lightningdrag": __version__, "recipe": asdict(recipe), "inputs": _digest(units)}
     with _locked(out):
         records = _begin(units, out, plan, resume)
         left = [unit for unit in units if unit.name not in records]
@@ -123,8 +123,13 @@ def _begin(units: list[Unit], out: str, plan: dict[str, Any], resume: bool) -> d
         raise FileExistsError(
             f"{out} already holds a dataset or the beginning of one; give an empty folder, or --resume"
         )
-    for part, what in (("recipe", "with another recipe or seed"), ("inputs", "from other inputs")):
-        if earlier[part] != json.loads(_json(plan))[part]:
+    differences = {
+        "lightningdrag": "by another version",
+        "recipe": "with another recipe or seed",
+        "inputs": "from other inputs",
+    }
+    for part, what in differences.items():
+        if earlier.get(part) != json.loads(_json(plan))[part]:
             raise ValueError(f"{out} was begun {what}; it cannot be resumed with these")
     if storage.exists(card):
         if storage.exists(storage.join(out, WORK)):  # killed while it was tidying up
@@ -172,11 +177,15 @@ def _card(plan: dict[str, Any], records: dict[str, Record], result: Result) -> d
     ]
     counts = {"pairs": result.pairs, "frames": result.frames, "dropped": result.dropped}
     skipped = [asdict(one) for one in result.skipped]
-    return {"lightningdrag": __version__, **plan, **counts, "skipped": skipped, "units": units}
+    return {**plan, **counts, "skipped": skipped, "units": units}
 
 
 def _digest(units: list[Unit]) -> str:
-    return hashlib.sha256(repr(units).encode("utf-8", "surrogateescape")).hexdigest()
+    """Changes with the tasks and with the size of any local input."""
+    places = {place for unit in units for task in unit.tasks for place in task.places}
+    local = [Path(place) for place in sorted(places) if not storage.is_url(place)]
+    sizes = [(str(path), path.stat().st_size if path.exists() else -1) for path in local]
+    return hashlib.sha256(repr((units, sizes)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @contextmanager

@@ -15,7 +15,10 @@ class RecipeError(ValueError):
     """A recipe that names an unknown key or gives one a value of the wrong kind or range."""
 
 
-ABOVE_ZERO = {"per_shard", "short_side", "max_rate", "piece", "max_side", "steps", "starts", "reach", "bins"}
+ABOVE_ZERO = {
+    *("per_shard", "short_side", "max_rate", "piece", "max_side", "least_side"),
+    *("steps", "starts", "reach", "bins"),
+}
 """Keys whose numbers must be above 0; no other number may be below it."""
 
 
@@ -47,7 +50,10 @@ class Frames:
     piece: int = 96
     """Frames held in memory at once: 96 at 512x288 and their flows take about 0.3 GB."""
     max_side: int = 8192
-    """A video with a longer side than this is skipped: one of its frames would take 200 MB."""
+    """A video or photo with a longer side than this is skipped: one of its frames would take 200 MB."""
+    least_side: int = 64
+    """A shot is dropped, and a photo skipped, with a shorter side than this; what is left of a title card
+    between its black bars can be a few lines, which DIS flow does not survive."""
     bar_level: int = 24
     """Letterbox bars are darker than this everywhere, the codec's noise included; grey levels."""
     comb_share: float = 0.15

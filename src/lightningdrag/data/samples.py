@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from lightningdrag.data import storage
 from lightningdrag.data.clips import DrawnPair, draw_request, shot_pairs
@@ -44,7 +48,19 @@ class Outcome:
 
 
 def run_task(task: Task, recipe: DataRecipe) -> Outcome:
-    """Do a task. Whatever is wrong with its inputs is told in the outcome; nothing is raised."""
+    """Do a task. Whatever is wrong with its inputs is told in the outcome.
+
+    Raises:
+        storage.Unreachable: a URL's file system failed, again and again: of its input nothing is known.
+    """
+    for wait in storage.WAITS:
+        with suppress(storage.Unreachable):
+            return _attempt(task, recipe)
+        time.sleep(wait)
+    return _attempt(task, recipe)
+
+
+def _attempt(task: Task, recipe: DataRecipe) -> Outcome:
     outcome = Outcome()
     rng = np.random.default_rng([recipe.seed, zlib.crc32(task.clip.encode())])
     make: Callable[[Task, DataRecipe, np.random.Generator, Outcome], Iterator[dict[str, bytes]]]
@@ -53,6 +69,8 @@ def run_task(task: Task, recipe: DataRecipe) -> Outcome:
         outcome.samples = list(make(task, recipe, rng, outcome))
     except UnreadableVideo as error:
         outcome.skipped.append(Skipped(task.source, str(error)))
+    except storage.Unreachable:
+        raise
     except Exception as error:  # one input among millions may not end the run
         outcome.skipped.append(Skipped(task.source, f"failed: {type(error).__name__}"))
     return outcome
@@ -77,6 +95,9 @@ def _video_samples(
         due = min(wanted, int(np.ceil(wanted * (number + 1) / pieces)))  # all along the video
         for start, stop in split_shots(piece, outcome.dropped, recipe.shots) if len(pairs) < due else []:
             shot = without_bars(piece[start:stop], recipe.frames.bar_level)
+            if min(shot.shape[1:3]) < recipe.frames.least_side:
+                outcome.dropped["too small"] += 1
+                continue
             share = max(2, -(-due * len(shot) // len(piece)))
             count = min(share, due - len(pairs))
             for drawn in shot_pairs(shot, count, rng, outcome.dropped, recipe, trackers):
@@ -160,8 +181,17 @@ def _read_picture(task: Task, recipe: DataRecipe) -> np.ndarray:
 
 def _read_photo(place: str, recipe: DataRecipe) -> np.ndarray:
     try:
-        image = cv2.imdecode(np.frombuffer(storage.read(place), np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (OSError, cv2.error) as error:
+        content = storage.read(place)
+        with Image.open(io.BytesIO(content)) as header:  # before memory is spent on the rest
+            sides = header.size
+        if max(sides) > recipe.frames.max_side:
+            raise UnreadableVideo(f"larger than {recipe.frames.max_side} px")
+        if min(sides) < recipe.frames.least_side:
+            raise UnreadableVideo(f"smaller than {recipe.frames.least_side} px")
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except storage.Unreachable:
+        raise
+    except (OSError, SyntaxError, Image.DecompressionBombError, cv2.error) as error:
         raise UnreadableVideo("not a photo") from error
     if image is None:
         raise UnreadableVideo("not a photo")

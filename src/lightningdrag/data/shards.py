@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,13 +108,16 @@ def write_shard(folder: str, name: str, samples: list[dict[str, bytes]]) -> str:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, files in enumerate(samples):
             key = f"{name}-{number:05d}"
-            members = {}
+            members, checks = {}, {}
             for member, content in files.items():
                 header = tarfile.TarInfo(f"{key}.{member}")
                 header.size = len(content)
                 members[member] = (buffer.tell() + tarfile.BLOCKSIZE, len(content))
+                checks[member] = zlib.crc32(content)
                 tar.addfile(header, io.BytesIO(content))
-            entries.append({"key": key, "members": members, **_facts(json.loads(files["meta.json"]))})
+            entries.append(
+                {"key": key, "members": members, "crc32": checks, **_facts(json.loads(files["meta.json"]))}
+            )
     content = buffer.getvalue()
     storage.write(storage.join(folder, f"{name}.tar"), content)
     storage.write(storage.join(folder, f"{name}.json"), json.dumps(entries, ensure_ascii=False).encode())
@@ -158,7 +162,7 @@ class Dataset:
         self.clips: list[str] = []
         self.kinds: list[str] = []
         self.keys: list[str] = []
-        self._places: list[tuple[str, dict[str, tuple[int, int]]]] = []
+        self._places: list[tuple[str, dict[str, tuple[int, int]], dict[str, int]]] = []
         motions = []
         for shard in shards:
             tar = storage.join(folder, shard["file"])
@@ -170,7 +174,7 @@ class Dataset:
                 self.kinds.append(shard["kind"])
                 self.keys.append(entry["key"])
                 motions.append(entry["motion"])
-                self._places.append((tar, entry["members"]))
+                self._places.append((tar, entry["members"], entry.get("crc32", {})))
         self.motions = np.array(motions, np.float32)
 
     def __len__(self) -> int:
@@ -178,7 +182,7 @@ class Dataset:
 
     def read_meta(self, index: int) -> dict[str, Any]:
         """One sample's ``meta``, without its pictures."""
-        tar, members = self._places[index]
+        tar, members, _ = self._places[index]
         meta: dict[str, Any] = json.loads(storage.read_range(tar, *members["meta.json"]))
         return meta
 
@@ -189,12 +193,16 @@ class Dataset:
             DamagedSample: what was read is no sample.
             OSError: it could not be read.
         """
-        tar, members = self._places[index]
+        tar, members, checks = self._places[index]
         start = min(offset for offset, _ in members.values())
         stop = max(offset + size for offset, size in members.values())
         content = memoryview(storage.read_range(tar, start, stop - start))
         files = {name: bytes(content[at - start : at - start + size]) for name, (at, size) in members.items()}
         try:
+            if wrong := [name for name, check in checks.items() if zlib.crc32(files[name]) != check]:
+                raise ValueError(
+                    f"the checksum of {wrong[0]} is wrong"
+                )  # a JPEG would be decoded all the same
             return decode_sample(files)
         except Exception as error:  # damaged files fail in many ways
             raise DamagedSample(f"a sample of {self.clips[index]} in {tar} is damaged: {error}") from error
@@ -219,7 +227,7 @@ def open_shards(
 
     Raises:
         FileNotFoundError: the folder has no index.
-        ValueError: the index has another format, lacks one of ``only``, or no shard fits.
+        ValueError: the index has another format, lacks one of ``only``, or no shard or sample fits.
     """
     folder = str(folder)
     finished = {shard["file"]: shard for shard in read_index(folder)["shards"]}
@@ -230,7 +238,14 @@ def open_shards(
     if not shards:
         there = sorted({(s["split"], s["kind"]) for s in finished.values()})
         raise ValueError(f"{folder} has no {split!r} shard of kinds {sorted(kinds)}; it has {there}")
-    return Dataset(folder, shards, licences)
+    dataset = Dataset(folder, shards, licences)
+    if licences is not None and not len(dataset):
+        there = sorted({entry["licence"] for shard in shards for entry in read_entries(folder, shard)})
+        raise ValueError(
+            f"no {' or '.join(sorted(kinds))} pair of {folder} is under a licence of {sorted(licences)}; "
+            f"theirs are {there}"
+        )
+    return dataset
 
 
 def shard_files(folder: str | Path) -> list[str]:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
+WAITS = (1.0, 5.0, 25.0)
+"""Seconds before what could not be read is tried again: what is behind a network fails at times."""
+
+
+class Unreachable(OSError):
+    """What is behind a URL could not be read just now; of the file itself this says nothing."""
+
+
 def is_url(place: str) -> bool:
     """Whether a place is reached through fsspec."""
     return "://" in place
@@ -47,10 +55,20 @@ def size(place: str) -> int:
 
 
 def read(place: str) -> bytes:
-    """All of a file."""
+    """All of a file.
+
+    Raises:
+        Unreachable: a URL's file system failed, whatever it calls that.
+        OSError: it is not there, or may not be read.
+    """
     if is_url(place):
         system, path = _system(place)
-        return bytes(system.cat_file(path))
+        try:
+            return bytes(system.cat_file(path))
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # each file system has its own: an answer of 503 is aiohttp's
+            raise unreachable(place, error) from error
     return Path(place).read_bytes()
 
 
@@ -67,22 +85,27 @@ def read_range(place: str, offset: int, count: int) -> bytes:
     """``count`` bytes of a file.
 
     Raises:
-        OSError: they cannot be read, whatever a URL's file system calls it, or not all of them came.
+        OSError: they cannot be read, or not all of them came; :class:`Unreachable` as :func:`read` does.
     """
     if is_url(place):
         system, path = _system(place)
         try:
             content = bytes(system.cat_file(path, start=offset, end=offset + count))
-        except OSError:
+        except (FileNotFoundError, PermissionError):
             raise
-        except Exception as error:  # each file system has its own: an answer of 503 is aiohttp's
-            raise OSError(f"{place} cannot be read: {type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise unreachable(place, error) from error
         if len(content) < count and offset + count <= system.size(path):
             raise OSError(f"of {place}, {len(content)} bytes came instead of {count}")
         return content
     with Path(place).open("rb") as file:
         file.seek(offset)
         return file.read(count)
+
+
+def unreachable(place: str, error: Exception) -> Unreachable:
+    """What a URL's file system said, with the place."""
+    return Unreachable(f"{place} cannot be read: {type(error).__name__}: {error}")
 
 
 def write(place: str, content: bytes) -> None:

@@ -48,6 +48,7 @@ class Video:
         Raises:
             UnreadableVideo: not one frame can be decoded, the frames are too large, or they are
                 interlaced.
+            storage.Unreachable: a URL's file system failed.
         """
         piece: list[np.ndarray] = []
         lines: list[np.ndarray] = []
@@ -80,21 +81,29 @@ class Video:
             with storage.opened(self.place) as file, av.open(file) as container:
                 if not container.streams.video:
                     raise UnreadableVideo("no video stream")
-                self.seconds = (container.duration or 0) / av.time_base
+                self.seconds, begin = _times(container)
                 codec = container.streams.video[0].codec_context
                 if max(codec.width, codec.height) > self.rule.max_side:
                     raise UnreadableVideo(f"frames larger than {self.rule.max_side} px")
                 last = 0.0
                 try:
                     for frame in _thinned(_decoded(container), self.rule.max_rate):
-                        last = frame.time or last
+                        last = frame.time - begin if frame.time is not None else last
                         yield frame
-                except (av.error.FFmpegError, OSError):
+                except av.error.FFmpegError:
+                    self.damaged = True
+                except OSError as error:
+                    if storage.is_url(self.place):
+                        raise storage.unreachable(self.place, error) from error
                     self.damaged = True
                 self.damaged |= last < 0.9 * self.seconds - 0.5  # a file cut off may end without an error
         except PermissionError as error:
             raise UnreadableVideo("may not be read") from error
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, FileNotFoundError) as error:
+            raise UnreadableVideo("not a video") from error
+        except OSError as error:
+            if storage.is_url(self.place):
+                raise storage.unreachable(self.place, error) from error
             raise UnreadableVideo("not a video") from error
 
 
@@ -136,6 +145,17 @@ def scaled_photo(image: np.ndarray, short_side: int = DEFAULT.frames.short_side)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[: height - height % 2, : width - width % 2])
+
+
+def _times(container: av.container.InputContainer) -> tuple[float, float]:
+    """How many seconds the pictures say they last, and when they begin; the sound may be longer."""
+    stream = container.streams.video[0]
+    if stream.time_base is None:
+        return (container.duration or 0) / 1e6, 0.0
+    begin = float((stream.start_time or 0) * stream.time_base)
+    if stream.duration:
+        return float(stream.duration * stream.time_base), begin
+    return (container.duration or 0) / 1e6, begin
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:

@@ -14,7 +14,7 @@ from lightningdrag.evaluation.case import TRUTH, CaseScores
 from lightningdrag.evaluation.columns import CANDIDATE_COLUMNS, COLUMNS, Column
 from lightningdrag.evaluation.report import values_of
 from lightningdrag.evaluation.statistics import estimate, median, paired_gain
-from lightningdrag.evaluation.tables import TextTable, cell, signed
+from lightningdrag.evaluation.tables import UNDEFINED, TextTable, cell, signed
 
 SAME = ("motion", "num_points", "occlusion", "mask_share")
 """Facts of a case by which it is told from another one of its name."""
@@ -42,7 +42,8 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[TextTable]:
     """A table for each row that both have, baselines left out: measure by measure A, B, B - A, verdict.
 
     A verdict is "better" or "worse" where the interval of the paired difference leaves out zero, else
-    "noise". Where the reports name their models differently, their rows are taken in order.
+    "noise"; medians are only shown. Where the reports name their models differently, their rows are taken in
+    order.
 
     Raises:
         ValueError: the reports have no case or no row in common, or mean different cases by one name.
@@ -101,8 +102,12 @@ def _table(a: list[CaseScores], b: list[CaseScores], ours: str, theirs: str, cov
         change = paired_gain(after, before, groups, strata, weights=weights).estimate._asdict()
         if not change["pairs"]:
             continue
-        cells = [cell({"mean": _middle(v, column, groups, strata, weights)}, column) for v in (before, after)]
-        rows.append([column.title, *cells, signed(change, column), verdict(change, column)])
+        middles = [_middle(values, column, groups, strata, weights) for values in (before, after)]
+        cells = [cell({"mean": middle}, column) for middle in middles]
+        if column.median:  # the interval is that of a mean
+            change |= {"mean": middles[1] - middles[0], "low": math.nan, "high": math.nan}
+        said = UNDEFINED if column.median else verdict(change, column)
+        rows.append([column.title, *cells, signed(change, column), said])
     name = ours if ours == theirs else f"{ours} -> {theirs}"
     return TextTable(f"{name}, {coverage}", ["measure", "A", "B", "B - A", "verdict"], rows)
 

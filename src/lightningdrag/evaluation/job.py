@@ -53,8 +53,9 @@ class Job:
     def stamp(self) -> str:
         """Changes when the files of the model, the networks, the pairs or the results do; a hub id is taken
         as it is."""
-        folders = [Path(place) for place in (self.model, self.weights, *self.results) if place is not None]
-        files = [WEIGHTS, *(file for folder in folders for file in sorted(folder.rglob("*")))]
+        places = [Path(place) for place in (self.model, self.weights, *self.results) if place is not None]
+        within = ([place] if place.is_file() else sorted(place.rglob("*")) for place in places)
+        files = [WEIGHTS, *(file for some in within for file in some)]
         files += Path(self.root).glob(INDEX)
         return hashlib.sha256(
             repr([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]).encode()

@@ -35,7 +35,7 @@ class PairSet:
     def __init__(self, directory: Path, split: str = "dev", limit: int | None = None) -> None:
         shards = _open_splits(directory, ("dev", "train") if split == "all" else (split,))
         samples = [(dataset, index) for dataset in shards for index in range(len(dataset))]
-        self._samples = spread(samples, limit)
+        self._samples = spread(list(enumerate(samples)), limit)
         self.expected = len(self._samples)
         self.problems: list[Problem] = []
 
@@ -43,14 +43,15 @@ class PairSet:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Case:
-        dataset, place = self._samples[index]
+        _, (dataset, place) = self._samples[index]
         return to_case(dataset.read(place), place)
 
     def label(self, index: int) -> str:
-        return f"{index:05d}"
+        """The pair's place in the whole list, which is also the name of its result."""
+        return f"{self._samples[index][0]:05d}"
 
     def result_paths(self, index: int) -> list[Path]:
-        return [Path(f"{index:05d}.png")]
+        return [Path(f"{self.label(index)}.png")]
 
 
 def spread(samples: Sequence[T], limit: int | None) -> list[T]:

@@ -74,15 +74,23 @@ class _PlainUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def _unwrapped(value: Any) -> Any:
-    """With the arrays themselves in place of what stood for them."""
+def _unwrapped(value: Any, known: dict[int, Any]) -> Any:
+    """With the arrays themselves in place of what stood for them.
+
+    Args:
+        known: what each container came to, by its id: one that is met again is not gone through again, or a
+            few bytes of lists of lists would take for ever.
+    """
     if isinstance(value, _Array):
         return value.content
-    if isinstance(value, dict):
-        return {key: _unwrapped(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_unwrapped(item) for item in value)
-    return value
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    if id(value) not in known:
+        if isinstance(value, dict):
+            known[id(value)] = {key: _unwrapped(item, known) for key, item in value.items()}
+        else:
+            known[id(value)] = type(value)(_unwrapped(item, known) for item in value)
+    return known[id(value)]
 
 
 def load_plain(path: Path) -> Any:
@@ -96,7 +104,7 @@ def load_plain(path: Path) -> Any:
         raise ValueError(f"{path} has {size} bytes; at most {MAX_BYTES} are read")
     try:
         with path.open("rb") as file:
-            return _unwrapped(_PlainUnpickler(file).load())
+            return _unwrapped(_PlainUnpickler(file).load(), {})
     except (OSError, KeyboardInterrupt):
         raise
     except Exception as error:  # a damaged pickle can raise almost anything

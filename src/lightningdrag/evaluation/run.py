@@ -23,6 +23,7 @@ from lightningdrag.evaluation import measures
 from lightningdrag.evaluation.baselines import Asked, BatchMethod, EditMethod, SamplingMethod
 from lightningdrag.evaluation.case import TRUTH, Case, CaseScores, Problem
 from lightningdrag.evaluation.job import Job, Workshop, describe
+from lightningdrag.evaluation.provenance import provenance
 from lightningdrag.files import write_atomically
 from lightningdrag.memory import peak_bytes, reset_peak
 from lightningdrag.processes import end_with_parent, process_pool
@@ -34,8 +35,6 @@ QUEUED_EDITS = 2
 """How many cases' edits may wait to be scored."""
 BATCHES_AHEAD = 4
 """Cases of like size, which go through a model together, are looked for among this many batches."""
-FAILURES = (OSError, ValueError, RuntimeError)
-"""What a method may raise; the case is then listed."""
 PROGRESS = "progress.jsonl"
 EDITS = "edits"
 
@@ -140,12 +139,12 @@ def _edit_by(name: str, method: EditMethod, edits: Sequence[_Edits], shop: Works
     """Add a method's results; it does the cases together if it can."""
     seed, batch = shop.job.seed, shop.job.batch
     if len(edits) > 1 and isinstance(method, BatchMethod):
-        with suppress(*FAILURES):  # if one of them is wrong, one by one says which
+        with suppress(Exception):  # if one of them is wrong, one by one says which
             return _make(name, method, lambda asked: method.many(asked, seed, batch), edits, shop)
     for each in edits:
         try:
             _make(name, method, lambda asked: [method(*edit, seed) for edit in asked], [each], shop)
-        except FAILURES as error:
+        except Exception as error:  # a method may fail in any way; the others go on
             each.problems.append(Problem(shop.cases.label(each.index), name, describe(error)))
 
 
@@ -194,8 +193,12 @@ def _score(shop: Workshop, edits: _Edits, out: Path | None) -> Outcome:
     for name in results:
         scored.scores[name] = dict(edits.known.get(name, {}))
     for measure in shop.measures:
-        for name, values in measure(case, results).items():
-            scored.scores[name] |= values
+        try:
+            for name, values in measure(case, results).items():
+                scored.scores[name] |= values
+        except Exception as error:  # such as a network that runs out of memory; the case's other scores stay
+            title = f"the measure {getattr(measure, '__name__', type(measure).__name__)}"
+            edits.problems.append(Problem(shop.cases.label(edits.index), title, describe(error)))
     if out is not None:
         for name in shop.own_rows:
             if name in results:
@@ -229,6 +232,7 @@ class Progress:
                 "rows": shop.own_rows,
                 "files": shop.job.stamp(),
                 "version": __version__,
+                "commit": provenance()["commit"],
             }
         )
         self.done = self._read()

@@ -51,7 +51,8 @@ def estimate(
         weights: how often each pair counts; None counts each once.
 
     Returns:
-        NaN mean and bounds if no value is defined; bounds are NaN if the mean is not finite.
+        NaN mean and bounds if no value is defined; bounds are NaN if the mean is not finite, or if all
+        pairs are of one group, which says nothing about other ones.
     """
     array = np.asarray(values, np.float64)
     defined = ~np.isnan(array)
@@ -70,6 +71,8 @@ def estimate(
     np.add.at(sums, (group_index, stratum_index), weight * array)
     np.add.at(counts, (group_index, stratum_index), weight)
     mean = float((sums.sum(0) / counts.sum(0)).mean())
+    if shape[0] == 1:
+        return Estimate(mean, np.nan, np.nan, len(array))
 
     drawn = _draws(shape[0])
     with np.errstate(invalid="ignore"):

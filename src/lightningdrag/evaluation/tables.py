@@ -171,15 +171,15 @@ def signed(value: dict[str, Any] | None, column: Column) -> str:
 
 
 def _span(value: dict[str, Any], form: str) -> str:
+    """A mean with its interval, where one is defined."""
     mean, low, high = (form.format(value[key]) for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    return mean if math.isnan(value["low"]) else f"{mean} [{low}, {high}]"
 
 
 def _gain(method: str, row: dict[str, Any]) -> str:
     if method in {REFERENCE, TRUTH} or "gain" not in row:
         return UNDEFINED
-    gain = row["gain"]
-    return f"{gain['mean']:+.2f} [{gain['low']:+.2f}, {gain['high']:+.2f}]"
+    return _span(row["gain"], "{:+.2f}")
 
 
 def _won(method: str, row: dict[str, Any]) -> str:

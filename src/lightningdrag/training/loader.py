@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from lightningdrag.data import storage
 from lightningdrag.data.shards import KINDS, DamagedSample, Dataset, Sample, open_shards
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.crops import Crop, collate, fixed_crop, make_crop
@@ -37,8 +38,6 @@ MEASURED = 8
 """Pairs of each kind that are opened to see whether the dataset is large enough for the crops."""
 MOST_DRAWS = 1000
 """Pairs that one example may try: by then the dataset has hardly any that will do."""
-WAITS = (1.0, 5.0, 25.0)
-"""Seconds before what could not be read is tried again: what is behind a network fails at times."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,6 @@ class Mixture(TorchDataset[Example]):
             groups = defaultdict(list)
             for i, group in enumerate(dataset.groups):
                 groups[group].append(i)
-            if not groups:
-                raise ValueError(f"no {kind} pair of {data} is under a licence of {recipe.licences}")
             _check_size(dataset, f"{kind} pairs of {data}", recipe)
             self.datasets[kind] = dataset
             self.members[kind] = list(groups.values())
@@ -182,7 +179,7 @@ def read_whole(dataset: Dataset, index: int) -> Sample | None:
         OSError: it could not be read, however often.
     """
     try:
-        for wait in WAITS:
+        for wait in storage.WAITS:
             with suppress(OSError):
                 return dataset.read(index)
             time.sleep(wait)

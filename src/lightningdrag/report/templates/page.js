@@ -6,11 +6,12 @@ const number = (text) => {
   const found = text.replace("−", "-").match(/[-+]?\d+(\.\d+)?/);
   return found ? parseFloat(found[0]) : NaN;
 };
-const compareCells = (a, b) => {
+// What is no number comes last, whichever way.
+const compareCells = (a, b, sign) => {
   const [x, y] = [number(a), number(b)];
   if (Number.isNaN(x) && Number.isNaN(y)) return a.localeCompare(b);
   if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
-  return x === y ? 0 : x < y ? -1 : 1;
+  return x === y ? 0 : x < y ? -sign : sign;
 };
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -19,9 +20,9 @@ for (const table of document.querySelectorAll("table")) {
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.ariaSort = sign < 0 ? "descending" : "ascending";
     const cell = (row) => row.cells[column].textContent.trim();
-    const compare = column === 0 ? (a, b) => a.localeCompare(b) : compareCells;
+    const compare = column === 0 ? (a, b) => sign * a.localeCompare(b) : (a, b) => compareCells(a, b, sign);
     const body = table.tBodies[0];
-    body.append(...[...body.rows].sort((a, b) => sign * compare(cell(a), cell(b))));
+    body.append(...[...body.rows].sort((a, b) => compare(cell(a), cell(b))));
   }));
 }
 
