@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +45,23 @@ def test_every_target_shows_its_handle_even_where_drags_part(reach: float) -> No
     exact = held(wrong, batch(), 1, reach)
     error, before = ((at_targets(field[0]) - (HANDLES - TARGETS)).abs().mean() for field in (exact, wrong))
     assert error < 0.2 * before
+
+
+def test_half_precision_does_not_overflow_where_a_target_lies_on_a_cell() -> None:
+    on_a_cell = torch.tensor([[[43.5, 51.5], [44.0, 34.0], [90.0, 80.0]]])  # its 1 / distance^3 is 1e6
+    close = dataclasses.replace(batch(), targets=on_a_cell)
+    wrong = torch.full((1, 2, SIDE // 8, SIDE // 8), 3.0)
+    exact = held(wrong, close, 1, HOLD)
+    with torch.autocast("cpu", torch.float16):
+        half = held(wrong, close, 1, HOLD)
+    torch.testing.assert_close(half.float(), exact)
+
+
+def test_at_the_windows_rim_a_displacement_is_read_as_it_goes_on_evenly() -> None:
+    corners = torch.tensor([[[0.0, 0.0], [SIDE - 1.0, SIDE - 1.0], [90.0, 80.0]]])
+    at_the_rim = dataclasses.replace(batch(), targets=corners, handles=corners + 5)
+    right = torch.full((1, 2, SIDE // 8, SIDE // 8), 5.0)
+    torch.testing.assert_close(held(right, at_the_rim, 1, HOLD), right)
 
 
 def test_handles_are_visible_at_their_targets_and_pins_at_their_places() -> None:

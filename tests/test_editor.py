@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -66,6 +67,11 @@ class Painter:
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
     rng = np.random.default_rng(height * width)
     return rng.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
+
+
+def disc(side: int, centre: tuple[float, float], radius: float) -> np.ndarray:
+    y, x = np.mgrid[:side, :side]
+    return (np.hypot(x - centre[0], y - centre[1]) < radius).astype(np.float32)
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -184,6 +190,47 @@ def test_transparency_moves_with_what_it_belongs_to() -> None:
     assert alpha is not None
     assert alpha[100, 110] == 0
     assert alpha[100, 70] == 255
+
+
+def test_a_thing_on_transparent_ground_leaves_transparency_and_takes_no_dark_edge_along() -> None:
+    alpha = (cv2.GaussianBlur(disc(200, (70, 100), 30), (0, 0), 1.5) * 255).astype(np.uint8)
+    photo = Photo(np.where(alpha[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, 2), alpha)
+    mask = np.ones((200, 200), bool)
+    window = Window((0, 0, 200, 200), 200, 200)
+    there = torch.from_numpy(disc(200, (130.4, 100), 40))[None, None]
+    gone = torch.from_numpy(disc(200, (70, 100), 36))[None, None] * (1 - there)
+    displacement = torch.cat((-60.4 * there, torch.zeros_like(there)), 1)
+    edit = MotionEdit(displacement, 1 - gone, torch.full((1, 3, 200, 200), -1.0))
+    result = compose(photo, window, edit, mask)[0]
+    assert result.alpha is not None
+    assert result.alpha[100, 50] == 0, "what was uncovered is as transparent as what is around"
+    assert result.alpha[100, 130] == 255
+    assert result.pixels[result.alpha > 4].min() > 250
+
+
+def test_where_a_model_paints_no_transparency_it_is_said() -> None:
+    pixels = noise(100, 150, 4)
+    mask = np.ones((100, 150), bool)
+    painted = DragEditor(Painter()).edit(pixels, [((50, 50), (70, 50))], mask, seed=0)
+    assert "painter paints no transparency: in the mask it stays as it was" in painted.warnings
+    pixels[..., 3] = 255
+    assert not DragEditor(Painter()).edit(pixels, [((50, 50), (70, 50))], mask, seed=0).warnings
+
+
+def test_what_was_painted_larger_than_the_photo_is_averaged_not_thinned_out() -> None:
+    photo = Photo(np.zeros((64, 64, 3), np.uint8))
+    window = Window((0, 0, 64, 64), 256, 256)
+    lines = torch.full((1, 3, 256, 256), -1.0)
+    lines[..., ::4] = 1.0  # a white line a photo pixel, a quarter of it wide
+    patch = compose(photo, window, PaintedEdit(lines), np.ones((64, 64), bool))[0].pixels
+    assert (np.abs(patch.astype(int) - 64) <= 1).all()
+
+
+def test_an_answer_that_is_not_finite_is_no_picture() -> None:
+    photo = Photo(np.zeros((64, 64, 3), np.uint8))
+    broken = PaintedEdit(torch.full((1, 3, 64, 64), torch.nan))
+    with pytest.raises(ArithmeticError, match="not finite; dtype float32 may help"):
+        compose(photo, Window((0, 0, 64, 64), 64, 64), broken, np.ones((64, 64), bool))
 
 
 def test_the_same_seed_gives_the_same_images_and_another_seed_others() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler, PNDMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
@@ -338,6 +339,7 @@ def test_two_points_on_one_pixel_do_not_erase_each_other(pipeline: LightningDrag
         ({"handles": [(192, 5)], "targets": [(1, 2)]}, r"handle 0 at \(192, 5\) lies outside .* 192x128"),
         ({"handles": [(5, 5)], "targets": [(float("nan"), 2)]}, r"target 0 at \(nan, 2\)"),
         ({"num_inference_steps": 0}, "at least 1, got 0"),
+        ({"output_type": "jpeg"}, "output_type is 'jpeg'; it must be one of pil, np, pt, latent"),
         ({"guidance_scale": float("inf")}, "finite number, got inf"),
         ({"guidance_schedule": "sine"}, "unknown guidance schedule 'sine'"),
         ({"noise_prior": "blue"}, "unknown noise prior 'blue'"),
@@ -355,6 +357,7 @@ def test_bad_input_is_named(pipeline: LightningDragPipeline, changes: dict[str, 
     ("kind", "steps", "message"),
     [
         (DDIMScheduler, 1000, r"steps is 1000; DDIMScheduler takes 1\.\.999"),
+        (DDIMScheduler, 600, "steps is 600, of which DDIMScheduler's first would be at timestep 600 of 1000"),
         (LCMScheduler, 51, r"steps is 51; LCMScheduler takes 1\.\.50"),
         (EulerDiscreteScheduler, 3, "EulerDiscreteScheduler is not variance preserving"),
     ],
@@ -441,6 +444,39 @@ def test_the_callback_counts_from_one_and_cancels(window: Tensor):
     with pytest.raises(EditCancelled, match="after step 2 of 5"):
         paint(model, window, steps=5, callback=stop_at_two)
     assert seen == [(1, 5), (2, 5)]
+
+
+def test_progress_ends_at_its_total_where_a_scheduler_makes_more_steps(window: Tensor):
+    model = SD15Model(load_pipeline())
+    model.pipeline.scheduler = PNDMScheduler.from_config(model.pipeline.scheduler.config, skip_prk_steps=True)
+    seen: list[tuple[int, int]] = []
+    paint(model, window, steps=3, callback=lambda step, total: seen.append((step, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_networks_leave_the_gpu_when_an_edit_is_stopped(window: Tensor, monkeypatch: pytest.MonkeyPatch):
+    model, freed = SD15Model(load_pipeline()), []
+    monkeypatch.setattr(model.pipeline, "maybe_free_model_hooks", lambda: freed.append(True))
+    with pytest.raises(EditCancelled):
+        paint(model, window, callback=lambda step, total: False)
+    assert len(freed) == 2, "after encoding, and after the edit"
+
+
+def test_edits_from_two_threads_do_not_mix(window: Tensor):
+    model = SD15Model(load_pipeline())
+    alone = [paint(model, window, steps=steps).image for steps in (2, 3)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda steps: paint(model, window, steps=steps).image, (2, 3)))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_wrong_arguments_are_told_before_a_network_runs(
+    pipeline: LightningDragPipeline, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pipeline, "encode", lambda *_, **__: pytest.fail("a network ran"))
+    for wrong in ({"output_type": "jpeg"}, {"handles": [(1, 2)]}, {"noise_prior": "blue"}):
+        with pytest.raises(ValueError, match=r"output_type|pairs|handles|noise prior|got"):
+            edit(pipeline, **wrong)
 
 
 # On a GPU, where there is one

@@ -9,12 +9,15 @@ blends over three pixels at most.  Both seams lie inside the mask.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightningdrag.masks import bounding_box, distance_to_rim
+from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.models.protocol import MotionEdit, PaintedEdit
 from lightningdrag.photo import Photo
 from lightningdrag.window import Box, Window
@@ -23,6 +26,8 @@ FEATHER = 3
 """Photo pixels over which colour blends into the source."""
 FADE = 2
 """Window pixels (and at least FEATHER photo pixels) over which a displacement fades."""
+BLEED = 2
+"""Pixels over which colours go on into transparency: as far as cubic sampling sees."""
 BAND = 64
 """Rows rendered at a time: memory stays small whatever the photo's size, and mostly in the caches."""
 _NO_MAP = np.empty(0, np.float32)
@@ -54,14 +59,20 @@ def patches(
     """The part of each candidate that holds the mask: its box, and its pixels as ``(h, w, 3 or 4)``."""
     box = _with_border(bounding_box(mask), mask)
     depth = distance_to_rim(mask[box[1] : box[3], box[0] : box[2]])
-    source = photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha))
     if isinstance(edit, PaintedEdit):
+        source = photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha))
         for painted in _unit(edit.image):
-            yield box, _painted(source, window, painted, box, depth)
+            smaller, there = _shrunk(painted, window)
+            yield box, _painted(source, there, smaller, box, depth)
         return
-    displacement, visibility = _hwc(edit.displacement), _hwc(edit.visibility)
-    for moved, visible, colour in zip(displacement, visibility, _unit(edit.colour), strict=True):
-        yield box, _moved(source, window, moved, np.clip(visible, 0, 1), colour, box, depth)
+    displacement, visibility = _hwc(edit.displacement), np.clip(_hwc(edit.visibility), 0, 1)
+    fills = _unit(edit.colour)
+    source = photo.pixels
+    if photo.alpha is not None:
+        source = np.dstack((_coloured_through(photo.pixels, photo.alpha), photo.alpha))
+        fills = np.concatenate((fills, _opacity_behind(photo.alpha, window, edit)), -1)
+    for moved, visible, fill in zip(displacement, visibility, fills, strict=True):
+        yield box, _moved(source, window, moved, visible, fill, box, depth)
 
 
 def _moved(
@@ -69,7 +80,7 @@ def _moved(
     window: Window,
     displacement: np.ndarray,
     visibility: np.ndarray,
-    colour: np.ndarray,
+    fill: np.ndarray,
     box: Box,
     depth: np.ndarray,
 ) -> np.ndarray:
@@ -88,8 +99,8 @@ def _moved(
         if hidden:
             share = (1 - upsampled(visibility, window, rows, box)) * _feather(inside)[..., None]
             part = _span(share)
-            paint = upsampled(colour, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
-            warped[:, part, :3] = _mixed(warped[:, part, :3], paint, share[:, part])
+            paint = upsampled(fill, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
+            warped[:, part] = _mixed(warped[:, part], paint, share[:, part])
         np.copyto(shown, warped, where=(inside > 0)[..., None])
     return patch
 
@@ -104,6 +115,39 @@ def _painted(
     return patch
 
 
+def _shrunk(painted: np.ndarray, window: Window) -> tuple[np.ndarray, Window]:
+    """A window that was painted larger than it is in the photo, averaged down to its size there."""
+    x0, y0, x1, y1 = window.box
+    if window.width <= x1 - x0 or window.height <= y1 - y0:
+        return painted, window
+    smaller = cv2.resize(painted, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+    return smaller, replace(window, width=x1 - x0, height=y1 - y0)
+
+
+def _coloured_through(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Pixels whose colours go on a little way into what is fully transparent.
+
+    What lies there, black mostly, would be mixed into the soft edges of what is moved.
+    """
+    seen = (alpha > 0).astype(np.float32)
+    reach = (2 * BLEED + 1, 2 * BLEED + 1)
+    if seen.all():
+        return pixels
+    weight = cv2.boxFilter(seen, -1, reach, normalize=False)[..., None]
+    around = cv2.boxFilter(pixels * seen[..., None], -1, reach, normalize=False)
+    bled = np.rint(around / np.maximum(weight, 1)).astype(pixels.dtype)
+    return np.where((seen[..., None] == 0) & (weight > 0.5), bled, pixels)
+
+
+def _opacity_behind(alpha: np.ndarray, window: Window, edit: MotionEdit) -> np.ndarray:
+    """How opaque the ground is that a thing uncovers, ``(B, h, w, 1)`` from 0 to 1: as what stands still
+    around it."""
+    seen = torch.from_numpy(window.crop(np.dstack([alpha] * 3))).permute(2, 0, 1)[None, :1] / 255.0
+    motion, visibility = edit.displacement.float().cpu(), edit.visibility.float().cpu()
+    known = visibility * (stillness(motion) + 1e-3)
+    return _hwc(carried_on(seen.expand(len(known), -1, -1, -1), known)).clip(0, 1)
+
+
 def _bands(patch: np.ndarray, box: Box, depth: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Bands of a patch: their rows in the photo, views of the patch, and depths."""
     for top in range(0, len(patch), BAND):
@@ -112,8 +156,15 @@ def _bands(patch: np.ndarray, box: Box, depth: np.ndarray) -> Iterator[tuple[sli
 
 
 def _hwc(field: Tensor) -> np.ndarray:
-    """``(B, C, H, W)`` to float32 ``(B, H, W, C)``."""
-    return np.ascontiguousarray(field.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
+    """``(B, C, H, W)`` to float32 ``(B, H, W, C)``.
+
+    Raises:
+        ArithmeticError: it is not finite; as pixels it would look like an answer.
+    """
+    values = np.ascontiguousarray(field.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
+    if not np.isfinite(values).all():
+        raise ArithmeticError("the model's answer is not finite; dtype float32 may help")
+    return values
 
 
 def _unit(image: Tensor) -> np.ndarray:

@@ -59,6 +59,12 @@ class SourceFeatures:
     masked: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
 
 
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+MANY_STEPS, LATE = 100, 0.9
+"""More steps than that must begin in the last tenth of the timesteps. All begin with the noise of the last
+one; where many of them begin much earlier, as 600 do at 600, noise would be left in the image."""
+
+
 class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """Drag-conditioned inpainting (LightningDrag, arXiv 2405.13722) on Stable Diffusion 1.5.
 
@@ -227,26 +233,31 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Raises:
             ValueError: an argument is not as said here.
         """
-        features = self.encode(image, sample_posterior=sample_posterior, generator=generator)
-        latents = self.sample(
-            features,
-            mask,
-            handles,
-            targets,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_schedule=guidance_schedule,
-            noise_prior=noise_prior,
-            num_images=num_images,
-            generator=generator,
-            noise=noise,
-            sample_posterior=sample_posterior,
-            callback_on_step_end=callback_on_step_end,
-        )
-        images: Any = latents
-        if output_type != "latent":
-            images = VaeImageProcessor().postprocess(self.decode(latents), output_type=output_type)
-        self.maybe_free_model_hooks()
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}")
+        asked = (num_inference_steps, guidance_scale, guidance_schedule, noise_prior)
+        self._settled(image_tensor(image), mask, handles, targets, *asked)  # before any network runs
+        try:
+            latents = self.sample(
+                self.encode(image, sample_posterior=sample_posterior, generator=generator),
+                mask,
+                handles,
+                targets,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                guidance_schedule=guidance_schedule,
+                noise_prior=noise_prior,
+                num_images=num_images,
+                generator=generator,
+                noise=noise,
+                sample_posterior=sample_posterior,
+                callback_on_step_end=callback_on_step_end,
+            )
+            images: Any = latents
+            if output_type != "latent":
+                images = VaeImageProcessor().postprocess(self.decode(latents), output_type=output_type)
+        finally:
+            self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images)
 
     @torch.no_grad()
@@ -296,11 +307,9 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Generate ``(num_images, 4, h, w)`` float32 latents; arguments as for :meth:`__call__`."""
         device = self._execution_device
         height, width = features.image.shape[-2:]
-        check_noise_prior(noise_prior)
-        guidance_weights(guidance_schedule, guidance_scale, num_inference_steps)
-        timesteps = self._timesteps(num_inference_steps, device)
-        pairs = check_points(handles, targets, height, width)
-        change = mask_tensor(mask, height, width).to(device)
+        asked = (num_inference_steps, guidance_scale, guidance_schedule, noise_prior)
+        change, pairs = self._settled(features.image, mask, handles, targets, *asked)
+        change, timesteps = change.to(device), self._timesteps(num_inference_steps, device)
         noise = self._start_noise(noise, num_images, generator, features.latents)
 
         small_mask = codec.latent_mask(change, *noise.shape[-2:])
@@ -339,6 +348,28 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Latents to images, ``(B, 3, H, W)`` float32, about [-1, 1], not clamped."""
         return codec.decode(self.vae, latents)
 
+    def _settled(
+        self,
+        source: Tensor,
+        mask: ImageInput,
+        handles: Points,
+        targets: Points,
+        steps: int,
+        scale: float,
+        schedule: str,
+        noise_prior: str,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The mask and the points of an edit, once all that is asked for is known to make sense.
+
+        Raises:
+            ValueError: it does not.
+        """
+        height, width = source.shape[-2:]
+        check_noise_prior(noise_prior)
+        guidance_weights(schedule, scale, steps)
+        self._timesteps(steps, torch.device("cpu"))
+        return mask_tensor(mask, height, width), check_points(handles, targets, height, width)
+
     def _timesteps(self, steps: int, device: torch.device) -> Tensor:
         """The scheduler's timesteps.
 
@@ -352,6 +383,12 @@ class LightningDragPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if steps > most:
             raise ValueError(f"steps is {steps}; {name} takes 1..{most}")
         scheduler.set_timesteps(steps, device=device)
+        first = int(scheduler.timesteps[0])
+        if steps > MANY_STEPS and first < LATE * config.num_train_timesteps:
+            raise ValueError(
+                f"steps is {steps}, of which {name}'s first would be at timestep {first} of "
+                f"{config.num_train_timesteps} and leave noise; take {MANY_STEPS} or fewer"
+            )
         if float(scheduler.init_noise_sigma) != 1:
             raise ValueError(f"{name} is not variance preserving; DDIM, LCM, TCD and DPM-Solver are")
         return scheduler.timesteps

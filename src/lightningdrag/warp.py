@@ -93,12 +93,13 @@ def similarity_displacement(
 
 
 def _means(points: Tensor, values: Tensor, weights: Tensor, grid: Tensor) -> Tensor:
-    """Means of values ``(B, N, C)`` by 1 / distance^3 at each cell of a grid, ``(B, h * w, C)``."""
+    """Means of values ``(B, N, C)`` by 1 / distance^3 at each cell of a grid, ``(B, h * w, C)`` float32."""
     cells = grid.reshape(1, -1, 2).expand(len(points), -1, -1)
-    distance = torch.cdist(cells, points, compute_mode="donot_use_mm_for_euclid_dist").clamp_min(1e-2)
-    nearness = distance.reciprocal()
-    kernel = weights[:, None, :] * nearness * nearness * nearness
-    return (kernel @ values) / kernel.sum(-1, keepdim=True).clamp_min(1e-20)
+    with torch.autocast(points.device.type, enabled=False):  # 1 / distance^3 is beyond float16
+        distance = torch.cdist(cells.float(), points.float(), compute_mode="donot_use_mm_for_euclid_dist")
+        nearness = distance.clamp_min(1e-2).reciprocal()
+        kernel = weights[:, None, :].float() * nearness * nearness * nearness
+        return (kernel @ values.float()) / kernel.sum(-1, keepdim=True).clamp_min(1e-20)
 
 
 def drag_displacement(

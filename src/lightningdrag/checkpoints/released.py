@@ -20,9 +20,11 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from lightningdrag.checkpoints.catalogue import SD15_PARTS, check_name, snapshot
 from lightningdrag.checkpoints.lean import load_lean, load_on_disk
 from lightningdrag.checkpoints.tensors import (
+    PICKLE_SUFFIXES,
     WEIGHTS,
     CheckpointError,
     check_names,
+    check_unpacked,
     load_strict,
     load_tensors,
     weights_file,
@@ -186,6 +188,8 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     path = weights_file(folder)
     dtype_name = "dtype" if issubclass(kind, PreTrainedModel) else "torch_dtype"
     try:
+        if path.suffix in PICKLE_SUFFIXES:
+            check_unpacked(path)
         model, info = kind.from_pretrained(
             folder,
             output_loading_info=True,

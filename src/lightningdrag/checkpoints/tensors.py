@@ -61,17 +61,27 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{path} is no weight file: expected .safetensors, .bin or .pt")
 
 
+def check_unpacked(path: Path) -> None:
+    """Refuse a pickle of tensors that unpacks to more than ``MAX_PICKLE_BYTES``.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    if (size := _unpacked_size(path)) > MAX_PICKLE_BYTES:
+        raise CheckpointError(f"{path} unpacks to {size} bytes; the limit is {MAX_PICKLE_BYTES}")
+
+
 def _unpickle(path: Path) -> Any:
     try:
-        size = _unpacked_size(path)
-        if size <= MAX_PICKLE_BYTES:
-            return torch.load(path, map_location="cpu", weights_only=True)
+        check_unpacked(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # damaged files fail in many ways
         # torch's message begins with the advice to load it without weights_only: the last thing to do.
         lines = (line.strip() for line in str(error).splitlines() if "weights_only" not in line)
         reason = next(filter(None, lines), type(error).__name__)
         raise CheckpointError(f"{path} is no plain state dict and was not loaded: {reason}") from error
-    raise CheckpointError(f"{path} unpacks to {size} bytes; the limit is {MAX_PICKLE_BYTES}")
 
 
 def _unpacked_size(path: Path) -> int:

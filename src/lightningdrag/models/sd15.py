@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,6 +40,7 @@ class SD15Model:
 
     def __init__(self, pipeline: LightningDragPipeline, tiny_decoder: AutoencoderTiny | None = None) -> None:
         self.pipeline = pipeline
+        self._lock = Lock()  # a pipeline holds the timesteps of the edit it is at
         self.decoder = pipeline.vae if tiny_decoder is None else tiny_decoder
         pipeline.set_progress_bar_config(disable=True)  # progress goes to the callback
 
@@ -56,9 +60,19 @@ class SD15Model:
 
     def encode(self, window: Tensor) -> Encoded:
         """Look at a window, ``(1, 3, H, W)`` float in [-1, 1], once."""
-        features = self.pipeline.encode(window, sample_posterior=False)
+        with self._alone():
+            features = self.pipeline.encode(window, sample_posterior=False)
         give_back()  # what comes next has little use for the blocks that encoding leaves
         return Encoded(window, features)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One edit at a time, whose networks leave the GPU at its end where they come and go."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                self.pipeline.maybe_free_model_hooks()
 
     def generate(self, encoded: Encoded, inputs: DragInputs, generator: torch.Generator) -> PaintedEdit:
         """Paint ``inputs.num_images`` edits.
@@ -66,30 +80,31 @@ class SD15Model:
         Raises:
             EditCancelled: the callback returned False.
         """
-        total = self.default_steps if inputs.steps is None else inputs.steps
+        steps = self.default_steps if inputs.steps is None else inputs.steps
 
-        def report(_: Any, step: int, *__: Any) -> None:
+        def report(pipeline: LightningDragPipeline, step: int, *_: Any) -> None:
+            total = len(pipeline.scheduler.timesteps)  # PNDM makes more of them
             if inputs.callback is not None and inputs.callback(step + 1, total) is False:
                 raise EditCancelled(f"stopped after step {step + 1} of {total}")
 
         seeds = torch.randint(2**62, (inputs.num_images,), generator=generator, device=generator.device)
-        latents = self.pipeline.sample(
-            encoded.features,
-            inputs.mask,
-            inputs.handles,
-            inputs.targets,
-            num_inference_steps=total,
-            guidance_scale=self.default_guidance if inputs.guidance is None else inputs.guidance,
-            guidance_schedule=inputs.guidance_schedule,
-            noise_prior=inputs.noise_prior,
-            num_images=inputs.num_images,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
-            sample_posterior=False,
-            callback_on_step_end=report,
-        )
-        give_back()
-        image = codec.decode(self.decoder, latents).clamp(-1, 1)
-        self.pipeline.maybe_free_model_hooks()
+        with self._alone():
+            latents = self.pipeline.sample(
+                encoded.features,
+                inputs.mask,
+                inputs.handles,
+                inputs.targets,
+                num_inference_steps=steps,
+                guidance_scale=self.default_guidance if inputs.guidance is None else inputs.guidance,
+                guidance_schedule=inputs.guidance_schedule,
+                noise_prior=inputs.noise_prior,
+                num_images=inputs.num_images,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
+                sample_posterior=False,
+                callback_on_step_end=report,
+            )
+            give_back()
+            image = codec.decode(self.decoder, latents).clamp(-1, 1)
         return PaintedEdit(image.to(encoded.window))
 
 

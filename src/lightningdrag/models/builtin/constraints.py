@@ -37,9 +37,10 @@ def held(displacement: Tensor, batch: DragBatch, unit: Tensor | float, reach: fl
     height, width = batch.mask.shape[-2:]
     stride = max(width // displacement.shape[-1], STRIDE)
     position = (batch.targets + 0.5) / batch.targets.new_tensor([width, height]) * 2 - 1
-    there = F.grid_sample(
-        displacement.float(), position[:, :, None], padding_mode="border", align_corners=False
-    )
+    # The map goes on evenly beyond its outermost centres, as "border" does, which MPS long did not have.
+    centres = 1 - 1 / position.new_tensor([displacement.shape[-1], displacement.shape[-2]])
+    position = torch.minimum(torch.maximum(position, -centres), centres)
+    there = F.grid_sample(displacement.float(), position[:, :, None], align_corners=False)
     missing = (batch.handles - batch.targets)[..., None] / unit - there.transpose(1, 2)
     grid = pixel_grid(height, width, stride, batch.mask.device)
     correction = scattered_displacement(batch.targets, missing[..., 0], batch.valid, grid)
