@@ -111,6 +111,12 @@ def test_a_longer_drag_gets_more_room_and_a_pin_none() -> None:
     assert derive_mask([Drag((10, 10), (10, 10))], WIDTH, HEIGHT)[10, 10]
 
 
+def test_a_given_reach_is_that_of_every_drag() -> None:
+    mask = derive_mask([Drag((50, 45), (52, 45)), Drag((30, 45), (45, 45))], WIDTH, HEIGHT, reach=10.5)
+    assert np.flatnonzero(mask[45]).tolist() == list(range(20, 63))
+    assert np.flatnonzero(mask.any(axis=1)).tolist() == list(range(35, 56))
+
+
 def test_widening_adds_the_way_of_a_drag_and_takes_nothing_away() -> None:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[40:50, 20:30] = True

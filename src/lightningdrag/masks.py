@@ -77,20 +77,20 @@ def resized_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     return resized
 
 
-def derive_mask(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
+def derive_mask(drags: Sequence[Drag], width: int, height: int, reach: float | None = None) -> np.ndarray:
     """A mask for drags that came without one, ``(height, width)`` bool.
 
     The union of a capsule for every drag: all points within r of the straight way from handle to
     target, so that handle, target and the way between are inside, with room for the rest of the part
     to follow. r is three quarters of the drag's own length and 20 % of the photo's short side, together
-    45 % of that side at most. Pins add nothing, and may lie inside or outside; where all are pins, each
-    has the 20 % around it.
+    45 % of that side at most, or ``reach`` pixels where that is given. Pins add nothing, and may lie inside
+    or outside; where all are pins, each has that room around it.
     """
     short = min(width, height)
     moving = [drag for drag in drags if not drag.is_pin] or list(drags)
     mask = np.zeros((height, width), np.uint8)
     for drag in moving:
-        _draw_capsule(mask, drag.handle, drag.target, _reach(drag, short))
+        _draw_capsule(mask, drag.handle, drag.target, _reach(drag, short) if reach is None else reach)
     return mask > 0
 
 

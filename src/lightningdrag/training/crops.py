@@ -12,6 +12,8 @@ from torch import Tensor
 from lightningdrag.data.drawing import draw_drags, draw_mask
 from lightningdrag.data.shards import Sample
 from lightningdrag.data.tracks import OCCLUDED, VISIBLE, is_known
+from lightningdrag.drag import Drag
+from lightningdrag.masks import derive_mask
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.training.losses import LABEL_STRIDE, Labels
 from lightningdrag.warp import NUM_ANCHORS, rim_anchors
@@ -19,8 +21,12 @@ from lightningdrag.warp import NUM_ANCHORS, rim_anchors
 MAX_POINTS = 20
 LOOSE_MASKS = 0.6
 """Share of masks that are widened around the drags, as masks derived from drags alone are."""
+BANDS = (0.06, 0.45)
+"""How far such masks reach from a drag, over the short side, where they are not just those."""
 PINNED = 0.25
 """Share of samples that get a pinned point where nothing moves."""
+TURN = 10.0
+"""Degrees: standard deviation of the angle by which a crop is turned, as far as the picture reaches."""
 CLICK_NOISE = 0.7
 """Pixels: standard deviation of a click around the point that was meant."""
 
@@ -65,7 +71,7 @@ def make_crop(sample: Sample, size: int, rng: np.random.Generator, *, identity: 
     scene = _scene(sample, rng, identity)
     if rng.random() < PINNED and not identity:
         _add_pin(scene, rng)
-    crop = _cut(scene, size, rng)
+    crop = _cut(scene, size, rng, np.radians(rng.normal(0, TURN)))
     return _jittered(crop, size, rng)
 
 
@@ -108,15 +114,17 @@ def _scene(sample: Sample, rng: np.random.Generator, identity: bool) -> _Scene:
 def _loosened(
     mask: np.ndarray, moving: np.ndarray, handles: np.ndarray, targets: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """The mask and a wide band along each drag, save where something else moves by itself."""
-    band = np.zeros(mask.shape, np.uint8)
-    width = round(2 * rng.uniform(0.06, 0.3) * min(mask.shape))
-    for handle, target in zip(handles, targets, strict=True):
-        start, end = (tuple(int(v) for v in np.round(p)) for p in (handle, target))
-        cv2.line(band, start, end, 1, max(1, width))
+    """The mask and what is derived from the drags alone, save where something else moves by itself.
+
+    Half of these are derived just as in edits without a mask, half are bands of any width.
+    """
+    height, width = mask.shape
+    drags = [Drag(tuple(h), tuple(t)) for h, t in zip(handles.tolist(), targets.tolist(), strict=True)]
+    reach = None if rng.random() < 0.5 else rng.uniform(*BANDS) * min(mask.shape)
+    room = derive_mask(drags, width, height, reach)
     full = cv2.resize(moving, mask.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     others = cv2.dilate((full & ~mask).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    return mask | ((band > 0) & ~others)
+    return mask | (room & ~others)
 
 
 def _add_pin(scene: _Scene, rng: np.random.Generator) -> None:
@@ -130,8 +138,8 @@ def _add_pin(scene: _Scene, rng: np.random.Generator) -> None:
         scene.targets = np.concatenate((scene.targets, pin))
 
 
-def _cut(scene: _Scene, size: int, rng: np.random.Generator) -> Crop:
-    """Cut a square around the mask and scale it down, never up, to ``size``."""
+def _cut(scene: _Scene, size: int, rng: np.random.Generator, angle: float = 0.0) -> Crop:
+    """Cut a square around the mask, turned by ``angle``, and scale it down, never up, to ``size``."""
     height, width = scene.mask.shape
     short = min(height, width)
     if short < size:
@@ -141,18 +149,22 @@ def _cut(scene: _Scene, size: int, rng: np.random.Generator) -> Crop:
     low = np.minimum((columns[0], rows[0]), points.min(0))
     high = np.maximum((columns[-1] + 1, rows[-1] + 1), points.max(0) + 1)
     extent = float((high - low).max())
-    side = float(np.clip(extent * rng.uniform(1.1, 2.0), size, short))
-    corner = np.empty(2)
+    wider = abs(np.cos(angle)) + abs(np.sin(angle))  # what a turned square of side 1 spans
+    if wider * size > short:
+        angle, wider = 0.0, 1.0
+    side = float(np.clip(extent * rng.uniform(1.1, 2.0), size, short / wider))
+    centre = np.empty(2)
     for axis, length in enumerate((width, height)):
-        first, last = sorted((high[axis] - side, low[axis]))
-        corner[axis] = np.clip(rng.uniform(first, last), 0, length - side)
+        first, last = sorted((high[axis] - side / 2, low[axis] + side / 2))
+        centre[axis] = np.clip(rng.uniform(first, last), wider * side / 2, length - wider * side / 2)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     scale = size / side
 
     def transform(stride: int, out_stride: int) -> np.ndarray:
         # Affine map from output grid indices to input grid indices; centres lie at half cells.
-        factor = out_stride / (stride * scale)
-        offset = ((0.5 * out_stride / scale) + corner) / stride - 0.5
-        return np.array([[factor, 0, offset[0]], [0, factor, offset[1]]], np.float32)
+        matrix = turn * (out_stride / (stride * scale))
+        offset = (turn.sum(1) * (out_stride - size) / (2 * scale) + centre) / stride - 0.5
+        return np.concatenate((matrix, offset[:, None]), 1).astype(np.float32)
 
     def resample(image: np.ndarray, stride: int, out_stride: int, mode: int) -> np.ndarray:
         extent = (size // out_stride, size // out_stride)
@@ -168,7 +180,10 @@ def _cut(scene: _Scene, size: int, rng: np.random.Generator) -> Crop:
             cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.1 else image, 1, 1, cv2.INTER_LINEAR
         )
 
-    handles, targets = ((p + 0.5 - corner) * scale - 0.5 for p in (scene.handles, scene.targets))
+    handles, targets = (
+        ((p + 0.5 - centre) @ turn * scale + (size - 1) / 2).astype(np.float32)
+        for p in (scene.handles, scene.targets)
+    )
     inside = ((handles > 0) & (handles < size - 1) & (targets > 0) & (targets < size - 1)).all(-1)
     if not inside.any():
         raise ValueError("no drag lies wholly inside the crop")
@@ -181,9 +196,9 @@ def _cut(scene: _Scene, size: int, rng: np.random.Generator) -> Crop:
         picture(scene.source),
         picture(scene.truth),
         mask,
-        handles[inside].astype(np.float32),
-        targets[inside].astype(np.float32),
-        motion.transpose(2, 0, 1) * np.float32(scale),
+        handles[inside],
+        targets[inside],
+        np.ascontiguousarray((motion @ (turn * scale)).transpose(2, 0, 1), np.float32),
         is_known(state),
         state == OCCLUDED,
     )
