@@ -22,8 +22,9 @@ TORCH_INDEX ?= $(shell [ "$$(uname -s)" != Linux ] \
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
+# A process of one thread a core, each a file of tests at a time; they take some 2 GB each.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

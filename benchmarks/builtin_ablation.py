@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weak holes, too (certain 2)": {"CERTAIN": 2.0},
     "certain 3": {"CERTAIN": 3.0},
     "certain 5": {"CERTAIN": 5.0},
+    "certain 6": {"CERTAIN": 6.0},
     "doubt 1, certain 3": {"DOUBT": 1.0, "CERTAIN": 3.0},
     "paint nothing": {"DOUBT": 100.0},
     "candidates free at targets": {"AGREE": 1e-3},
