@@ -208,6 +208,15 @@ def test_a_thing_on_transparent_ground_leaves_transparency_and_takes_no_dark_edg
     assert result.pixels[result.alpha > 4].min() > 250
 
 
+def test_what_lies_below_transparency_outside_the_mask_stays_to_the_bit() -> None:
+    pixels = noise(60, 90, 4)
+    pixels[:, 30:, 3] = 0
+    mask = np.zeros((60, 90), bool)
+    mask[20:40, 15:50] = True
+    photo = DragEditor(WarpModel()).edit(pixels, [((25, 30), (32, 30))], mask, seed=0).photos[0]
+    np.testing.assert_array_equal(photo.pixels[~mask], pixels[..., :3][~mask])
+
+
 def test_where_a_model_paints_no_transparency_it_is_said() -> None:
     pixels = noise(100, 150, 4)
     mask = np.ones((100, 150), bool)

@@ -37,3 +37,17 @@ def test_a_worker_that_is_killed_while_another_is_being_started_ends_both(
     with pytest.raises(ChildProcessError, match=r"killed.*try again"):
         squares([1, 2, 3])
     assert not multiprocessing.active_children()
+
+
+def meet(error: Exception, broken: bool) -> None:
+    with process_pool(1, print, advice="go on") as pool:
+        pool._broken = broken  # type: ignore[attr-defined]
+        raise error
+
+
+def test_a_pool_that_breaks_while_a_process_starts_is_told_like_any_other() -> None:
+    """Killed just then, a worker leaves the next one's start without its pipe: an OSError, by chance."""
+    with pytest.raises(ChildProcessError, match="go on"):
+        meet(OSError("handle is closed"), broken=True)
+    with pytest.raises(FileNotFoundError):
+        meet(FileNotFoundError(), broken=False)

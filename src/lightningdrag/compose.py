@@ -67,15 +67,19 @@ def patches(
         return
     displacement, visibility = _hwc(edit.displacement), np.clip(_hwc(edit.visibility), 0, 1)
     fills = _unit(edit.colour)
-    source = photo.pixels
+    source = before = photo.pixels
     if photo.alpha is not None:
+        before = np.dstack((photo.pixels, photo.alpha))
         source = np.dstack((_coloured_through(photo.pixels, photo.alpha), photo.alpha))
         fills = np.concatenate((fills, _opacity_behind(photo.alpha, window, edit)), -1)
     for moved, visible, fill in zip(displacement, visibility, fills, strict=True):
-        yield box, _moved(source, window, moved, visible, fill, box, depth)
+        patch = before[box[1] : box[3], box[0] : box[2]].copy()
+        _move_into(patch, source, window, moved, visible, fill, box, depth)
+        yield box, patch
 
 
-def _moved(
+def _move_into(
+    patch: np.ndarray,
     source: np.ndarray,
     window: Window,
     displacement: np.ndarray,
@@ -83,12 +87,12 @@ def _moved(
     fill: np.ndarray,
     box: Box,
     depth: np.ndarray,
-) -> np.ndarray:
+) -> None:
+    """Render the box of a photo, ``patch``, where it lies within the mask."""
     scale = np.array(window.scale, np.float32)
     displacement = displacement / scale
     fade = max(FADE / scale.min(), FEATHER)
     hidden = bool((visibility < 1).any())
-    patch = source[box[1] : box[3], box[0] : box[2]].copy()
     columns = np.arange(box[0], box[2], dtype=np.float32)
     for rows, shown, inside in _bands(patch, box, depth):
         position = upsampled(displacement, window, rows, box)
@@ -102,7 +106,6 @@ def _moved(
             paint = upsampled(fill, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
             warped[:, part] = _mixed(warped[:, part], paint, share[:, part])
         np.copyto(shown, warped, where=(inside > 0)[..., None])
-    return patch
 
 
 def _painted(

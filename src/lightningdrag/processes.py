@@ -27,7 +27,10 @@ def process_pool(
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin, arguments)
     try:
         yield pool
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, OSError) as error:
+        # One that is killed while the next is being started can leave that without its pipe instead.
+        if isinstance(error, OSError) and not getattr(pool, "_broken", False):
+            raise
         # The pool ends those that it knows. One that was just being started is not among them, and the pool
         # would wait for it for ever.
         for process in set(multiprocessing.active_children()) - others:
