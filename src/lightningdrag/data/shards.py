@@ -199,10 +199,9 @@ class Dataset:
         content = memoryview(storage.read_range(tar, start, stop - start))
         files = {name: bytes(content[at - start : at - start + size]) for name, (at, size) in members.items()}
         try:
+            # A JPEG decodes whatever its bytes are.
             if wrong := [name for name, check in checks.items() if zlib.crc32(files[name]) != check]:
-                raise ValueError(
-                    f"the checksum of {wrong[0]} is wrong"
-                )  # a JPEG would be decoded all the same
+                raise ValueError(f"the checksum of {wrong[0]} is wrong")
             return decode_sample(files)
         except Exception as error:  # damaged files fail in many ways
             raise DamagedSample(f"a sample of {self.clips[index]} in {tar} is damaged: {error}") from error

@@ -150,12 +150,11 @@ def scaled_photo(image: np.ndarray, short_side: int = DEFAULT.frames.short_side)
 def _times(container: av.container.InputContainer) -> tuple[float, float]:
     """How many seconds the pictures say they last, and when they begin; the sound may be longer."""
     stream = container.streams.video[0]
+    whole = (container.duration or 0) / 1e6  # microseconds
     if stream.time_base is None:
-        return (container.duration or 0) / 1e6, 0.0
+        return whole, 0.0
     begin = float((stream.start_time or 0) * stream.time_base)
-    if stream.duration:
-        return float(stream.duration * stream.time_base), begin
-    return (container.duration or 0) / 1e6, begin
+    return (float(stream.duration * stream.time_base) if stream.duration else whole), begin
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
