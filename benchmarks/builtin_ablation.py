@@ -23,7 +23,7 @@ from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.report import build_report
 from lightningdrag.evaluation.run import run
 from lightningdrag.evaluation.tables import markdown
-from lightningdrag.models.builtin import constraints, model, network
+from lightningdrag.models.builtin import constraints, model, network, patches
 from lightningdrag.models.builtin.model import BuiltinModel
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -35,10 +35,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "doubt 3": {"DOUBT": 3.0},
     "weak holes, too (certain 2)": {"CERTAIN": 2.0},
     "certain 3": {"CERTAIN": 3.0},
+    "certain 4": {"CERTAIN": 4.0},
     "certain 5": {"CERTAIN": 5.0},
     "certain 6": {"CERTAIN": 6.0},
     "doubt 1, certain 3": {"DOUBT": 1.0, "CERTAIN": 3.0},
     "paint nothing": {"DOUBT": 100.0},
+    "fills without patches": {"FEW": 10**9},
+    "fills without patches, certain 3": {"FEW": 10**9, "CERTAIN": 3.0},
     "candidates free at targets": {"AGREE": 1e-3},
     "candidates agree further": {"AGREE": 0.1},
     "noise nearer to targets": {"CALM": 0.09},
@@ -56,7 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "drags split at 30 px": {"max_step": 30.0},
 }
 """Variants of how an edit is asked for."""
-PLACES = (constraints, network, model, BuiltinModel)
+PLACES = (constraints, network, model, patches, BuiltinModel)
 """Where the constants are."""
 
 

@@ -335,7 +335,8 @@ def test_an_edit_hides_outlines(window: Tensor, monkeypatch: pytest.MonkeyPatch)
     network = random_network()
     visibility = torch.full((1, 1, HEIGHT, WIDTH), 9.0)
     visibility[..., 24:40, 60:76] = -9
-    rendering = Rendering(torch.zeros(1, 2, HEIGHT, WIDTH), visibility, torch.zeros(1, 3, HEIGHT, WIDTH))
+    still, black = torch.zeros(1, 2, HEIGHT, WIDTH), torch.zeros(1, 3, HEIGHT, WIDTH)
+    rendering = Rendering(still, visibility, black, black[:, :1])
     monkeypatch.setattr(network.renderer, "forward", lambda *args: rendering)
     pin = torch.tensor([[30.0, 30.0]])
     shown = generate(BuiltinModel(network), window, handles=pin, targets=pin).visibility

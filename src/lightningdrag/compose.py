@@ -9,7 +9,7 @@ blends over three pixels at most.  Both seams lie inside the mask.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -72,9 +72,10 @@ def patches(
         before = np.dstack((photo.pixels, photo.alpha))
         source = np.dstack((_coloured_through(photo.pixels, photo.alpha), photo.alpha))
         fills = np.concatenate((fills, _opacity_behind(photo.alpha, window, edit)), -1)
-    for moved, visible, fill in zip(displacement, visibility, fills, strict=True):
+    grains = _grains(photo.pixels, window, edit)
+    for moved, visible, fill, grain in zip(displacement, visibility, fills, grains, strict=True):
         patch = before[box[1] : box[3], box[0] : box[2]].copy()
-        _move_into(patch, source, window, moved, visible, fill, box, depth)
+        _move_into(patch, source, window, moved, visible, fill, grain, box, depth)
         yield box, patch
 
 
@@ -85,6 +86,7 @@ def _move_into(
     displacement: np.ndarray,
     visibility: np.ndarray,
     fill: np.ndarray,
+    grain: _Grain | None,
     box: Box,
     depth: np.ndarray,
 ) -> None:
@@ -103,9 +105,61 @@ def _move_into(
         if hidden:
             share = (1 - upsampled(visibility, window, rows, box)) * _feather(inside)[..., None]
             part = _span(share)
-            paint = upsampled(fill, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
+            painted = (box[0] + part.start, 0, box[0] + part.stop, 0)
+            paint = upsampled(fill, window, rows, painted)
+            if grain is not None and part.stop > part.start:
+                paint[..., :3] += grain.at(rows, painted)
             warped[:, part] = _mixed(warped[:, part], paint, share[:, part])
         np.copyto(shown, warped, where=(inside > 0)[..., None])
+
+
+def _grains(pixels: np.ndarray, window: Window, edit: MotionEdit) -> list[_Grain | None]:
+    """What each candidate's fill lacks; nothing where the window shows all that the photo has."""
+    if edit.origin is None or min(window.scale) >= 1:
+        return [None] * len(edit.colour)
+    seen = window.crop(pixels)
+    return [_Grain(pixels, seen, window, origin) for origin in _hwc(edit.origin)]
+
+
+@dataclass(frozen=True)
+class _Grain:
+    """The detail that a photo has over its window, at the places where a fill's texture comes from.
+
+    Attributes:
+        pixels: the photo's.
+        seen: ``(h, w, 3)`` uint8, its window.
+        origin: ``(h, w, 2)`` of the window, see :class:`MotionEdit`.
+    """
+
+    pixels: np.ndarray
+    seen: np.ndarray
+    window: Window
+    origin: np.ndarray
+
+    def at(self, rows: slice, box: Box) -> np.ndarray:
+        """For rows and the box's columns of the photo, ``(len(rows), x1 - x0, 3)``: as shares of white."""
+        x, y = np.arange(box[0], box[2], dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32)
+        scale, corner = np.array(self.window.scale, np.float32), self.window.box
+        within_x, within_y = (
+            (along - corner[axis] + 0.5) * scale[axis] - 0.5 for axis, along in enumerate((x, y))
+        )
+        nearest = np.ix_(
+            *(
+                np.clip(np.rint(along), 0, size - 1).astype(np.intp)
+                for along, size in zip((within_y, within_x), self.origin.shape, strict=False)
+            )
+        )
+        away = self.origin[nearest]
+        there = np.dstack(np.meshgrid(x, y)) + away / scale
+        seen = np.dstack(np.meshgrid(within_x, within_y)) + away
+        detail = _unit_at(self.pixels, there) - _unit_at(self.seen, seen.astype(np.float32))
+        return detail * away.any(-1, keepdims=True)
+
+
+def _unit_at(pixels: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Pixels, cubic, as shares of white."""
+    there = cv2.remap(pixels, position, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return there.astype(np.float32) / np.iinfo(pixels.dtype).max
 
 
 def _painted(

@@ -102,11 +102,14 @@ class MotionEdit:
         displacement: ``(B, 2, H, W)`` backward displacement d = (dx, dy) in window pixels.
         visibility: ``(B, 1, H, W)`` v in [0, 1]: is what stands here visible in the source?
         colour: ``(B, 3, H, W)`` in [-1, 1], what was hidden.
+        origin: ``(B, 2, H, W)`` like d, where the colour's texture comes from in the source: from there a
+            photo that is larger than the window lends it what the window does not show. 0 = nowhere.
     """
 
     displacement: Tensor
     visibility: Tensor
     colour: Tensor
+    origin: Tensor | None = None
 
 
 class DragModel(Protocol):

@@ -22,6 +22,7 @@ from lightningdrag.models.builtin.network import (
     Rendering,
     without_weak_holes,
 )
+from lightningdrag.models.builtin.patches import patched
 from lightningdrag.models.builtin.surroundings import without_outline
 from lightningdrag.models.protocol import (
     Call,
@@ -123,7 +124,11 @@ class BuiltinModel:
             noise_prior=first.noise_prior,
             callback=_together([inputs.callback for inputs in asked]),
         )
-        answers = (rendering.displacement, rendering.shown(), rendering.colour.clamp(-1, 1))
+        assert rendering.origin is not None
+        answers = (
+            *(rendering.displacement, rendering.shown()),
+            *(rendering.colour.clamp(-1, 1), rendering.origin),
+        )
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()
@@ -156,9 +161,13 @@ class BuiltinModel:
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
         displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
         visibility = without_weak_holes(seen(rendering.visibility, batch))
-        answer = agreed(torch.cat((displacement, visibility, rendering.colour), 1), counts, batch)
-        displacement, visibility, colour = answer.split((2, 1, 3), 1)
-        return Rendering(displacement, without_outline(visibility, displacement), colour)
+        answer = agreed(
+            torch.cat((displacement, visibility, rendering.colour, rendering.thing), 1), counts, batch
+        )
+        displacement, visibility, colour, thing = answer.split((2, 1, 3, 1), 1)
+        visibility = without_outline(visibility, displacement)
+        rendering = patched(Rendering(displacement, visibility, colour, thing), batch)
+        return replace(rendering, colour=agreed(rendering.colour, counts, batch))
 
     def sample_motion(
         self,

@@ -106,11 +106,16 @@ class Rendering:
         displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
         visibility: ``(B, 1, H, W)`` logits.
         colour: ``(B, 3, H, W)``.
+        thing: ``(B, 1, H, W)`` share of the thing, not of the ground, in what the colour carries on.
+        origin: ``(B, 2, H, W)`` like the displacement, where a colour that was put together from patches
+            has its texture from; 0 where it was not.
     """
 
     displacement: Tensor
     visibility: Tensor
     colour: Tensor
+    thing: Tensor
+    origin: Tensor | None = None
 
     def shown(self) -> Tensor:
         """``(B, 1, H, W)`` share of the source in the picture: visibility, decided."""
@@ -293,7 +298,8 @@ class Renderer(nn.Module):
         ground, thing = self.carry_on(*small, half, F.avg_pool2d(visibility, 2))
         which = F.pixel_shuffle(self.plain_head(x4).float(), 2) - 2
         which = (which if self.training else DECISIVENESS * (which - MORE)).sigmoid()  # a mean is a haze
-        return Rendering(displacement, visibility, upsample(torch.lerp(ground, thing, which), 2) + painted)
+        colour = upsample(torch.lerp(ground, thing, which), 2) + painted
+        return Rendering(displacement, visibility, colour, upsample(which, 2))
 
     @staticmethod
     def carry_on(
