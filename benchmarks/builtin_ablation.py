@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "doubt 3": {"DOUBT": 3.0},
     "weak holes, too (certain 2)": {"CERTAIN": 2.0},
     "certain 3": {"CERTAIN": 3.0},
-    "certain 4": {"CERTAIN": 4.0},
+    "certain 4.5": {"CERTAIN": 4.5},
     "certain 5": {"CERTAIN": 5.0},
     "certain 6": {"CERTAIN": 6.0},
     "doubt 1, certain 3": {"DOUBT": 1.0, "CERTAIN": 3.0},

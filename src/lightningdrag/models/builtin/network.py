@@ -28,7 +28,7 @@ DECISIVENESS = 8.0
 keeps to honest odds (1)."""
 DOUBT = 2.0
 """Logit of being hidden from which on a pixel is painted: what may be there is better than a guess."""
-CERTAIN = 4.5
+CERTAIN = 4.0
 """The same logit that a hole must reach somewhere: the rest of it may be less sure, as in Canny's edges."""
 MORE = 0.5
 """Logit of a fill being more of the thing from which on it is: a rest of it where it was is no ground."""

@@ -22,7 +22,7 @@ from lightningdrag.warp import sample
 SIDE = 5
 """Pixels of a patch's side, at each scale."""
 REACH = SIDE // 2
-ROUNDS = (6, 4, 3)
+ROUNDS = (6, 4, 2)
 """Searches at 1/4, 1/2 and 1 of the window: each puts the fill together anew."""
 GUESSED = 0.3
 """Weight of a pixel of the fill in how well a patch fits; one of the rim has 1."""
@@ -32,12 +32,10 @@ KIN = 1.0
 """and how far what moves is from what stands still, as a difference of colours."""
 FEW = 64
 """Places that whole patches may be taken from: with fewer, the painter's colours stay."""
-NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0), (0, 2), (2, 0), (0, -2), (-2, 0))
-"""Whose patches, moved along, are tried;"""
-JITTER = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
-"""and how the patch at hand is moved."""
+STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+"""From a patch to those whose places, moved along, are tried for it; and from its place to others."""
 AT_ONCE = 4096
-"""Patches that are searched for at a time: their candidates take 7 kB each."""
+"""Patches that are searched for at a time: their candidates take 4 kB each."""
 NOWHERE = 1e3
 """Distance of a patch that is not wholly seen."""
 
@@ -126,7 +124,7 @@ class _Search:
     """
 
     def __init__(self, scale: _Scale, fill: Tensor) -> None:
-        self.fill, self.hole = fill, scale.hole
+        self.fill, self.picture, self.hole = fill, scale.picture, scale.hole
         _, self.height, self.width = fill.shape
         hole = scale.hole.float()[None]
         self.touched = F.max_pool2d(hole, SIDE, stride=1, padding=REACH)[0, 0] > 0
@@ -136,15 +134,11 @@ class _Search:
         led_by = torch.cat((scale.picture, KIN * scale.moves))
         led_by = F.avg_pool2d(F.pad(led_by[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
         led_by = led_by.flatten(1).T
-        self.library = torch.cat(
-            (
-                _rows(scale.picture),
-                _rows(scale.picture.square().sum(0, keepdim=True)),
-                led_by.square().sum(1, keepdim=True),
-                led_by,
-                torch.where(self.seen, 0.0, NOWHERE)[:, None],
-            ),
-            1,
+        squares = scale.picture.square().sum(0, keepdim=True)
+        away = torch.where(self.seen, 0.0, NOWHERE)[:, None]
+        self.library = _with_patches(
+            torch.cat((scale.picture, squares)),
+            torch.cat((led_by.square().sum(1, keepdim=True), led_by, away), 1),
         )
         weight = torch.where(scale.hole, GUESSED, 1.0).flatten()[self.pixels]
         self.weight = weight / weight.sum(1, keepdim=True)
@@ -200,14 +194,21 @@ class _Search:
         return index, misfits
 
     def lay(self, origins: Tensor, misfit: Tensor) -> None:
-        """Put the fill together: each pixel is the mean of the patches over it, the better the heavier."""
+        """Put the fill together: each pixel is the mean of the patches over it, the better the heavier.
+
+        The patch around a neighbour, moved by the neighbour's offset, shows here what stands there at that
+        offset from here.
+        """
         weight = torch.exp(-misfit / (2 * misfit.quantile(0.75) + 1e-6)) + 1e-3
-        patches = self.library[self._index(origins), : 3 * SIDE**2].unflatten(1, (3, -1))
-        votes = torch.cat((patches, torch.ones_like(patches[:, :1])), 1) * weight[:, None, None]
-        total = votes.new_zeros(4, self.height * self.width)
-        total.index_add_(1, self.pixels.flatten(), votes.transpose(0, 1).flatten(1))
-        mean = (total[:3] / total[3:].clamp_min(1e-6)).unflatten(1, (self.height, self.width))
-        self.fill = torch.where(self.hole, mean, self.fill)
+        weights = weight.new_zeros(self.height, self.width)
+        weights[self.targets[:, 0], self.targets[:, 1]] = weight
+        here = self.hole[0].nonzero()
+        around = self._around(here)
+        there = here[:, None] + self.spread(origins).flatten(1).T[around]
+        shown = self.picture.flatten(1)[:, self._index(self._inside(there))]
+        weight = weights.flatten()[around]
+        self.fill = self.fill.clone()
+        self.fill[:, here[:, 0], here[:, 1]] = (shown * weight).sum(2) / weight.sum(1)
 
     def spread(self, origins: Tensor) -> Tensor:
         """Offsets to the origins on the whole grid, ``(2, h, w)``, y and x; 0 where there is none."""
@@ -219,17 +220,15 @@ class _Search:
         """``(N, K, 2)``: the places at hand, those that neighbours lead to, and those beside them."""
         offsets = self.spread(origins)
         candidates = [origins]
-        for step in NEIGHBOURS:
+        for step in STEPS:
             y, x = self._inside(self.targets + self.targets.new_tensor(step)).T
             led = self.targets + offsets[:, y, x].T
             candidates.append(torch.where(self.touched[y, x][:, None], led, origins))
-        candidates += [origins + origins.new_tensor(step) for step in JITTER]
+        candidates += [origins + origins.new_tensor(step) for step in STEPS]
         return self._inside(torch.stack(candidates, 1))
 
     def _inside(self, places: Tensor) -> Tensor:
-        return torch.stack(
-            (places[..., 0].clamp(0, self.height - 1), places[..., 1].clamp(0, self.width - 1)), -1
-        )
+        return places.clamp(min=0).minimum(places.new_tensor([self.height - 1, self.width - 1]))
 
     def _index(self, places: Tensor) -> Tensor:
         return places[..., 0] * self.width + places[..., 1]
@@ -250,9 +249,13 @@ def _picked(field: Tensor, offset: Tensor) -> Tensor:
     return field.flatten(2).gather(2, flat).unflatten(2, (height, width))
 
 
-def _rows(image: Tensor) -> Tensor:
-    """Every patch of an image ``(C, h, w)``, ``(h * w, C * SIDE^2)``."""
+def _with_patches(image: Tensor, more: Tensor) -> Tensor:
+    """Every patch of an image ``(C, h, w)``, and ``(h * w, D)`` more, ``(h * w, C * SIDE^2 + D)``."""
+    (channels, height, width), size = image.shape, len(image) * SIDE**2
+    rows = image.new_empty(height * width, size + more.shape[1])
     padded = F.pad(image[None], (REACH,) * 4, mode="replicate")[0]
-    return (
-        padded.unfold(1, SIDE, 1).unfold(2, SIDE, 1).permute(1, 2, 0, 3, 4).reshape(-1, len(image) * SIDE**2)
-    )
+    patches = padded.unfold(1, SIDE, 1).unfold(2, SIDE, 1)
+    into = rows[:, :size].unflatten(1, (channels, SIDE, SIDE)).unflatten(0, (height, width))
+    into.copy_(patches.permute(1, 2, 0, 3, 4))
+    rows[:, size:] = more
+    return rows
