@@ -23,7 +23,7 @@ from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.report import build_report
 from lightningdrag.evaluation.run import run
 from lightningdrag.evaluation.tables import markdown
-from lightningdrag.models.builtin import constraints, model, network, patches
+from lightningdrag.models.builtin import constraints, model, network, patch_fill
 from lightningdrag.models.builtin.model import BuiltinModel
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "drags split at 30 px": {"max_step": 30.0},
 }
 """Variants of how an edit is asked for."""
-PLACES = (constraints, network, model, patches, BuiltinModel)
+PLACES = (constraints, network, model, patch_fill, BuiltinModel)
 """Where the constants are."""
 
 

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from lightningdrag.checkpoints.builtin import load_builtin
-from lightningdrag.models.builtin.constraints import AGREE, CALM, FINE_HOLD, HOLD, agreed, calmed, held, seen
+from lightningdrag.models.builtin.constraints import (
+    AGREE,
+    CALM,
+    FINE_HOLD,
+    HOLD,
+    agreed,
+    agreed_fills,
+    calmed,
+    held,
+    seen,
+)
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.protocol import DragInputs
 from lightningdrag.warp import pixel_grid
@@ -108,6 +118,24 @@ def test_candidates_of_one_edit_agree_at_its_targets_alone() -> None:
     assert torch.allclose(there, torch.tensor([0.0, 0, 2, 2, 2])[:, None].expand(5, 3), atol=0.1)
     far = (pixel_grid(SIDE, SIDE)[:, :, None] - TARGETS).norm(dim=-1).amin(-1) > 5 * AGREE * SIDE
     assert torch.allclose(shown[:, 0, far], each[:, 0, far], atol=0.01)
+
+
+def test_at_the_targets_a_fill_is_the_first_candidates_whole_where_that_has_one() -> None:
+    colour = torch.arange(3.0)[:, None, None, None].expand(3, 3, SIDE, SIDE)
+    origin = colour[:, :2] + 5
+    origin[0, :, :60] = 0  # above, the first candidate has no fill
+    edits = [batch() for _ in range(3)]
+    three = DragBatch(*(torch.cat([getattr(b, f.name) for b in edits]) for f in dataclasses.fields(edits[0])))
+    fill, places = agreed_fills(colour, origin, [3], three)
+    assert set(fill.unique().tolist()) == {0.0, 1.0, 2.0}, "never a mean"
+    pin = (80, 90)
+    assert (fill[(..., *pin)] == 0).all()
+    assert (places[(..., *pin)] == 5).all()
+    target = (52, 40)
+    assert (fill[(2, ..., *target)] == 2).all()
+    assert (places[(2, ..., *target)] == 7).all()
+    assert (fill[2, :, 100:, :30] == 2).all()
+    assert agreed_fills(colour, origin, [1, 1, 1], three)[0] is colour
 
 
 def test_all_candidates_of_the_shipped_model_take_a_handle_to_its_target() -> None:

@@ -1,7 +1,8 @@
 """A model's answer, put into the photo at the photo's own resolution, inside the mask only.
 
 A motion is rendered from the photo's own pixels, so that a large photo stays sharp though the model saw
-a small window: result(p) = v(p) source(p + d(p)) + (1 - v(p)) colour(p).  Towards the mask's rim the
+a small window: result(p) = v(p) source(p + d(p)) + (1 - v(p)) colour(p), and where a colour has its texture
+from elsewhere in the window, the photo adds what the window does not show of it.  Towards the mask's rim the
 *displacement* fades to zero, which keeps one sharp image where blending two would make doubles; colour
 blends over three pixels at most.  Both seams lie inside the mask.
 """
@@ -137,27 +138,45 @@ class _Grain:
     origin: np.ndarray
 
     def at(self, rows: slice, box: Box) -> np.ndarray:
-        """For rows and the box's columns of the photo, ``(len(rows), x1 - x0, 3)``: as shares of white."""
+        """For rows and the box's columns of the photo, ``(len(rows), x1 - x0, 3)``: as shares of white.
+
+        A photo's pixel lies between four of the window's, which may have their texture from four places.
+        """
+        (x0, y0, _, _), (width, height) = self.window.box, self.window.scale
         x, y = np.arange(box[0], box[2], dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32)
-        scale, corner = np.array(self.window.scale, np.float32), self.window.box
-        within_x, within_y = (
-            (along - corner[axis] + 0.5) * scale[axis] - 0.5 for axis, along in enumerate((x, y))
-        )
-        nearest = np.ix_(
-            *(
-                np.clip(np.rint(along), 0, size - 1).astype(np.intp)
-                for along, size in zip((within_y, within_x), self.origin.shape, strict=False)
-            )
-        )
-        away = self.origin[nearest]
-        there = np.dstack(np.meshgrid(x, y)) + away / scale
-        seen = np.dstack(np.meshgrid(within_x, within_y)) + away
-        detail = _unit_at(self.pixels, there) - _unit_at(self.seen, seen.astype(np.float32))
-        return detail * away.any(-1, keepdims=True)
+        within_x, within_y = (x - x0 + 0.5) * width - 0.5, (y - y0 + 0.5) * height - 0.5
+        total = np.zeros((len(y), len(x), 3), np.float32)
+        weights = np.full((len(y), len(x), 1), 1e-6, np.float32)
+        for down in (0, 1):
+            row, share_y = _neighbour(within_y, down, self.window.height)
+            for right in (0, 1):
+                column, share_x = _neighbour(within_x, right, self.window.width)
+                away = self.origin[np.ix_(row, column)]
+                weight = np.outer(share_y, share_x)[..., None] * away.any(-1, keepdims=True)
+                if weight.any():
+                    seen = np.dstack(np.meshgrid(within_x, within_y)) + away
+                    detail = self._detail(np.dstack(np.meshgrid(x, y)) + away / (width, height), seen)
+                    total += weight * detail
+                    weights += weight
+        return total / weights
+
+    def _detail(self, place: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """What the photo has at a place over its window there; nothing beyond the window."""
+        last = (self.window.width - 1, self.window.height - 1)
+        within = ((seen >= 0) & (seen <= last)).all(-1, keepdims=True)
+        return within * (_unit_at(self.pixels, place) - _unit_at(self.seen, seen))
+
+
+def _neighbour(position: np.ndarray, upper: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of positions between pixels, the one before or the one after, and its share."""
+    before = np.floor(position)
+    share = position - before if upper else 1 - (position - before)
+    return np.clip(before + upper, 0, size - 1).astype(np.intp), share
 
 
 def _unit_at(pixels: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Pixels, cubic, as shares of white."""
+    position = np.ascontiguousarray(position, np.float32)
     there = cv2.remap(pixels, position, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     return there.astype(np.float32) / np.iinfo(pixels.dtype).max
 

@@ -63,15 +63,26 @@ def agreed(x: Tensor, counts: Sequence[int], batch: DragBatch) -> Tensor:
     """
     if max(counts) == 1:
         return x
-    first = torch.cat([edit[:1].expand_as(edit) for edit in x.split(list(counts))])
-    near = F.interpolate(nearness(batch, STRIDE, AGREE), scale_factor=STRIDE, mode="bilinear")
-    return torch.lerp(x, first, near)
+    return torch.lerp(x, _firsts(x, counts), _fine(nearness(batch, STRIDE, AGREE)))
+
+
+def agreed_fills(
+    colour: Tensor, origin: Tensor, counts: Sequence[int], batch: DragBatch
+) -> tuple[Tensor, Tensor]:
+    """Fills and their origins of all candidates: at the targets those of the first, where it has any.
+
+    The one or the other: a mean of two would be soft.
+    """
+    if max(counts) == 1:
+        return colour, origin
+    first = _firsts(origin, counts)
+    same = (_fine(nearness(batch, STRIDE, AGREE)) > 0.5) & first.any(1, keepdim=True)
+    return torch.where(same, _firsts(colour, counts), colour), torch.where(same, first, origin)
 
 
 def seen(visibility: Tensor, batch: DragBatch) -> Tensor:
     """Logits ``(B, 1, H, W)``, raised at the targets to visible: the handle stands there, and is no guess."""
-    near = F.interpolate(nearness(batch, STRIDE, FINE_HOLD), scale_factor=STRIDE, mode="bilinear")
-    return torch.lerp(visibility, visibility.clamp_min(0), near)
+    return torch.lerp(visibility, visibility.clamp_min(0), _fine(nearness(batch, STRIDE, FINE_HOLD)))
 
 
 def nearness(batch: DragBatch, stride: int, reach: float) -> Tensor:
@@ -85,3 +96,13 @@ def nearness(batch: DragBatch, stride: int, reach: float) -> Tensor:
     sigma = reach * (height * width) ** 0.5
     bump = torch.exp(-offset.square().sum(-1) / (2 * sigma**2)) * batch.valid[..., None, None]
     return bump.amax(1, keepdim=True)
+
+
+def _fine(near: Tensor) -> Tensor:
+    """From STRIDE to every pixel."""
+    return F.interpolate(near, scale_factor=STRIDE, mode="bilinear")
+
+
+def _firsts(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """What the first candidate of each one's edit has."""
+    return torch.cat([edit[:1].expand_as(edit) for edit in x.split(list(counts))])

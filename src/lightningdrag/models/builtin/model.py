@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
-from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, calmed, held, seen
+from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, agreed_fills, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.network import (
     NOISE_CHANNELS,
@@ -22,7 +22,7 @@ from lightningdrag.models.builtin.network import (
     Rendering,
     without_weak_holes,
 )
-from lightningdrag.models.builtin.patches import patched
+from lightningdrag.models.builtin.patch_fill import patched
 from lightningdrag.models.builtin.surroundings import without_outline
 from lightningdrag.models.protocol import (
     Call,
@@ -125,10 +125,8 @@ class BuiltinModel:
             callback=_together([inputs.callback for inputs in asked]),
         )
         assert rendering.origin is not None
-        answers = (
-            *(rendering.displacement, rendering.shown()),
-            *(rendering.colour.clamp(-1, 1), rendering.origin),
-        )
+        colour = rendering.colour.clamp(-1, 1)
+        answers = (rendering.displacement, rendering.shown(), colour, rendering.origin)
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()
@@ -167,7 +165,9 @@ class BuiltinModel:
         displacement, visibility, colour, thing = answer.split((2, 1, 3, 1), 1)
         visibility = without_outline(visibility, displacement)
         rendering = patched(Rendering(displacement, visibility, colour, thing), batch)
-        return replace(rendering, colour=agreed(rendering.colour, counts, batch))
+        assert rendering.origin is not None
+        colour, origin = agreed_fills(rendering.colour, rendering.origin, counts, batch)
+        return replace(rendering, colour=colour, origin=origin)
 
     def sample_motion(
         self,

@@ -1,0 +1,300 @@
+"""Fills put together from patches of what is seen.
+
+The painter tells what stands in a hole, but softly: a mean of all that may stand there. Its colours lead a
+search for patches of the picture that fit them and the hole's rim, and these are laid over one another, from
+coarse to fine (Wexler, Shechtman and Irani, PAMI 2007; the search as in PatchMatch, Barnes et al., SIGGRAPH
+2009). What repeats or goes on, such as grain, boards, tiles or leaves, does so in the hole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.builtin.network import Rendering
+from lightningdrag.models.builtin.surroundings import stillness
+from lightningdrag.warp import sample
+
+SIDE = 5
+"""Pixels of a patch's side, at each scale."""
+REACH = SIDE // 2
+ROUNDS = (2, 4, 6)
+"""Searches at 1, 1/2 and 1/4 of the window: each puts the fill together anew."""
+DEEP = 3
+"""Cells from its rim to its middle: a hole that is deeper at 1/2 is begun at 1/4."""
+FEW = 64
+"""Patches that a scale must have wholly seen to be searched."""
+MANY = 8192
+"""Cells of a picture from which on the first search skips every second place, across and down."""
+GUESSED = 0.3
+"""Weight of a pixel of the fill in how well a patch fits; one of the rim has 1."""
+LED = 0.5
+"""Weight of the painter's colour against that of a whole patch."""
+KIN = 0.3
+"""How far what moves is from what stands still, as a difference of colours."""
+BEST = 0.2
+"""Misfit, over the third quartile of the fill's, by which a patch's weight falls to a third."""
+STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
+"""From a patch to those whose places, moved along, are tried for it; and from its place to others."""
+AT_ONCE = 4096
+"""Patches that are searched for at a time: what they are compared with takes 4 to 16 kB each."""
+UNSEEN = 1e3
+"""Misfit of a patch that is not wholly seen."""
+
+
+def patched(rendering: Rendering, batch: DragBatch) -> Rendering:
+    """A rendering whose painted colours in the mask are put together from patches."""
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        moved = sample(batch.source, rendering.displacement)
+        moves = 1 - stillness(rendering.displacement)
+        shown = torch.maximum(rendering.shown(), 1 - batch.mask)
+        inputs = (moved, moves, shown, rendering.colour, rendering.thing)
+        fills = [patch_fill(*parts) for parts in zip(*(x.float() for x in inputs), strict=True)]
+    colour, offset = (torch.stack(parts) for parts in zip(*fills, strict=True))
+    origin = (offset + _picked(rendering.displacement, offset)) * offset.any(1, keepdim=True)
+    return replace(rendering, colour=colour, origin=origin)
+
+
+def patch_fill(
+    picture: Tensor, moves: Tensor, shown: Tensor, colour: Tensor, thing: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put together what is hidden from patches of what is not.
+
+    Deterministic: other fills follow from other colours.
+
+    Args:
+        picture: ``(3, h, w)`` in [-1, 1], the source at its displacement; h and w are multiples of 4.
+        moves: ``(1, h, w)`` from 0 to 1, whether it moved.
+        shown: ``(1, h, w)`` from 0 to 1, where that is right. Within a pixel of what is not nothing is taken.
+        colour: ``(3, h, w)``, the painter's.
+        thing: ``(1, h, w)`` from 0 to 1, whether that is more of what moved, or of what stands still.
+
+    Returns:
+        The colours ``(3, h, w)``, the painter's where nothing is hidden or too little is seen; and
+        ``(2, h, w)``, x and y in whole pixels, how far each is from where its texture stands in ``picture``,
+        0 where there is none.
+    """
+    hole = F.max_pool2d((shown < 0.5).float()[None], 3, stride=1, padding=1)[0] > 0
+    nothing = torch.zeros_like(picture[:2])
+    if not hole.any():
+        return colour, nothing
+    scales = _scales(_Scale(torch.where(hole, colour, picture), torch.where(hole, thing, moves), hole))
+    if not scales:
+        return colour, nothing
+    fill = scales[-1].picture
+    offsets: Tensor | None = None
+    for scale, rounds in reversed(list(zip(scales, ROUNDS, strict=False))):
+        if fill.shape != scale.picture.shape:
+            fill = F.interpolate(fill[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+        search = _Search(scale, torch.where(scale.hole, fill, scale.picture))
+        offsets = search.run(rounds, offsets)
+        fill = search.fill
+    assert offsets is not None
+    offset = torch.where(hole, search.commonest(offsets), 0).to(nothing).flip(0)
+    return torch.where(hole, fill, colour), offset
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A picture, and what of it moves, with the painter's answers in its hole, ``(1, h, w)`` bool."""
+
+    picture: Tensor
+    moves: Tensor
+    hole: Tensor
+
+    def half(self) -> _Scale:
+        """At half the size: a cell of the hole is one that holds any of it."""
+        hole = F.max_pool2d(self.hole.float()[None], 2)[0] > 0
+        picture, moves = (F.avg_pool2d(x[None], 2)[0] for x in (self.picture, self.moves))
+        return _Scale(picture, moves, hole)
+
+    def seen(self) -> Tensor:
+        """``(h, w)`` bool: around which cells is a whole patch seen?"""
+        padded = F.pad(self.hole.float()[None], (REACH,) * 4, value=1.0)
+        return F.max_pool2d(padded, SIDE, stride=1)[0, 0] == 0
+
+    def is_deep(self) -> bool:
+        """Is any of the hole farther than DEEP cells from what is seen?"""
+        seen = F.max_pool2d(1 - self.hole.float()[None], 2 * DEEP + 1, stride=1, padding=DEEP)
+        return bool((seen == 0).any())
+
+
+def _scales(whole: _Scale) -> list[_Scale]:
+    """From fine to coarse, those at which to search: a deep hole needs larger patches, a narrow one has
+    none that fit it; none where too few patches are seen."""
+    scales = [whole, whole.half()]
+    if scales[-1].is_deep():
+        scales.append(scales[-1].half())
+    while scales and scales[-1].seen().sum() < FEW:
+        scales.pop()
+    return scales
+
+
+class _Search:
+    """The search at one scale: for each patch that touches the hole, the one like it that is seen.
+
+    With t a patch of the fill, weights W of its pixels, s a patch that is seen, and l its mean colour and
+    KIN times its share of what moves, against the painter's p, which counts where t's middle is hidden,
+
+        misfit = sum W (t - s)^2 / sum W + LED / 3 |p - l|^2,
+
+    multiplied out to a scalar product of what depends on t and what depends on s, and a constant.
+
+    Attributes:
+        fill: ``(3, h, w)``, as it stands.
+        targets: ``(N, 2)``, the middles of the patches that touch the hole, y and x.
+        pixels: ``(N, SIDE^2)``, the indices of theirs.
+        library: ``(h * w, D)``, what of the misfit depends on s.
+    """
+
+    def __init__(self, scale: _Scale, fill: Tensor) -> None:
+        self.scale, self.fill = scale, fill
+        _, self.height, self.width = fill.shape
+        self.touched = F.max_pool2d(scale.hole.float()[None], SIDE, stride=1, padding=REACH)[0, 0] > 0
+        self.targets = self.touched.nonzero()
+        self.pixels = self._around(self.targets)
+        self.seen = scale.seen()
+        led_by = torch.cat((scale.picture, KIN * scale.moves))
+        led_by = F.avg_pool2d(F.pad(led_by[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
+        self._lead(led_by.flatten(1).T)
+
+    def _lead(self, led_by: Tensor) -> None:
+        """What stays from round to round; ``led_by`` is ``(h * w, 4)``, l and p of every cell."""
+        squares = self.scale.picture.square().sum(0, keepdim=True)
+        unseen = torch.where(self.seen.flatten(), 0.0, UNSEEN)[:, None]
+        self.library = _with_patches(
+            torch.cat((self.scale.picture, squares)),
+            torch.cat((led_by.square().sum(1, keepdim=True), led_by, unseen), 1),
+        )
+        weight = torch.where(self.scale.hole, GUESSED, 1.0).flatten()[self.pixels]
+        self.weight = weight / weight.sum(1, keepdim=True)
+        middle = self._index(self.targets)
+        share, wanted = LED / 3 * self.scale.hole.flatten()[middle].float()[:, None], led_by[middle]
+        self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
+        self.led_constant = (share * wanted.square()).sum(1)
+
+    def run(self, rounds: int, offsets: Tensor | None) -> Tensor:
+        """Put the fill together anew, some times; the offsets to where its patches stand, ``(2, h, w)``.
+
+        Args:
+            offsets: the coarser scale's, y and x; None searches all places first.
+        """
+        y, x = self.targets.T
+        places = None if offsets is None else self.targets + 2 * offsets[:, y // 2, x // 2].T
+        for _ in range(rounds):
+            places, misfit = self.nearest(places)
+            offsets = self.spread(places - self.targets)
+            self.lay(offsets, misfit)
+        assert offsets is not None
+        return offsets
+
+    def nearest(self, places: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The places ``(N, 2)`` of the patches that fit best, and their misfit ``(N,)``.
+
+        Those around the ``places`` at hand are searched, or all that are seen.
+        """
+        patches = self.fill.flatten(1)[:, self.pixels].transpose(0, 1)  # (N, 3, SIDE^2)
+        weight = self.weight[:, None]
+        queries = torch.cat(((-2 * weight * patches).flatten(1), self.weight, self.led), 1)
+        constant = (weight * patches.square()).sum((1, 2)) + self.led_constant
+        index, misfit = self._best_of_all(queries) if places is None else self._best_near(places, queries)
+        found = torch.stack((index // self.width, index % self.width), 1)
+        return found, (misfit + constant).clamp_min(0)
+
+    def _best_of_all(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the best places, and the misfits less the constant."""
+        step = 2 if self.seen.numel() > MANY else 1
+        grid = torch.zeros_like(self.seen)
+        grid[::step, ::step] = True
+        chosen = self.seen & grid
+        places = (chosen if chosen.any() else self.seen).flatten().nonzero()[:, 0]
+        library = self.library[places].T
+        misfits, best = zip(*((some @ library).min(1) for some in queries.split(AT_ONCE)), strict=True)
+        return places[torch.cat(best)], torch.cat(misfits)
+
+    def _best_near(self, places: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of the places at hand, those that neighbours lead to, and those beside them."""
+        offsets = self.spread(places - self.targets)
+        candidates = [places]
+        for step in STEPS:
+            y, x = self._inside(self.targets + self.targets.new_tensor(step)).T
+            led = self.targets + offsets[:, y, x].T
+            candidates.append(torch.where(self.touched[y, x][:, None], led, places))
+        candidates += [places + places.new_tensor(step) for step in STEPS]
+        index = self._index(self._inside(torch.stack(candidates, 1)))  # (N, K)
+        parts = []
+        for some, query in zip(index.split(AT_ONCE), queries.split(AT_ONCE), strict=True):
+            misfit, best = torch.bmm(self.library[some], query[:, :, None])[..., 0].min(1)
+            parts.append((some.gather(1, best[:, None])[:, 0], misfit))
+        found, misfits = (torch.cat(column) for column in zip(*parts, strict=True))
+        return found, misfits
+
+    def lay(self, offsets: Tensor, misfit: Tensor) -> None:
+        """Put the fill together: each pixel is the mean of the patches over it, the better the heavier.
+
+        The patch around a neighbour, moved by the neighbour's offset, shows here what stands there at that
+        offset from here.
+        """
+        weights = self.spread(torch.exp(-misfit / (BEST * misfit.quantile(0.75) + 1e-6))[:, None] + 1e-3)
+        here = self.scale.hole[0].nonzero()
+        around = self._around(here)
+        there = self._index(self._inside(here[:, None] + offsets.flatten(1).T[around]))
+        shown, weight = self.scale.picture.flatten(1)[:, there], weights.flatten()[around]
+        self.fill = self.fill.clone()
+        self.fill[:, here[:, 0], here[:, 1]] = (shown * weight).sum(2) / weight.sum(1)
+
+    def commonest(self, offsets: Tensor) -> Tensor:
+        """In the hole the commonest of the offsets around each pixel, twice: texture comes in pieces."""
+        here = self.scale.hole[0].nonzero()
+        around = self._around(here)
+        for _ in range(2):
+            keys = offsets[0] * 2 * self.width + offsets[1]
+            # On the CPU: the commonest of a row is not there on every device.
+            key = keys.flatten()[around].cpu().mode(1).values.to(offsets.device)
+            y = torch.div(key + self.width, 2 * self.width, rounding_mode="floor")
+            offsets = offsets.clone()
+            offsets[:, here[:, 0], here[:, 1]] = torch.stack((y, key - y * 2 * self.width))
+        return offsets
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values ``(N, C)`` of the targets on the whole grid, ``(C, h, w)``, 0 elsewhere."""
+        grid = values.new_zeros(values.shape[1], self.height, self.width)
+        grid[:, self.targets[:, 0], self.targets[:, 1]] = values.T
+        return grid
+
+    def _inside(self, places: Tensor) -> Tensor:
+        return places.clamp(min=0).minimum(places.new_tensor([self.height - 1, self.width - 1]))
+
+    def _index(self, places: Tensor) -> Tensor:
+        return places[..., 0] * self.width + places[..., 1]
+
+    def _around(self, places: Tensor) -> Tensor:
+        """Indices ``(N, SIDE^2)`` of the pixels of patches."""
+        steps = torch.arange(-REACH, REACH + 1, device=places.device)
+        grid = torch.cartesian_prod(steps, steps)
+        return self._index(self._inside(places[:, None] + grid))
+
+
+def _picked(field: Tensor, offset: Tensor) -> Tensor:
+    """A field ``(B, C, h, w)`` at whole offsets ``(B, 2, h, w)`` from each pixel."""
+    height, width = field.shape[-2:]
+    y, x = torch.meshgrid(*(torch.arange(n, device=field.device) for n in (height, width)), indexing="ij")
+    index = (y + offset[:, 1].long()) * width + x + offset[:, 0].long()
+    flat = index.flatten(1)[:, None].expand(-1, field.shape[1], -1)
+    return field.flatten(2).gather(2, flat).unflatten(2, (height, width))
+
+
+def _with_patches(image: Tensor, more: Tensor) -> Tensor:
+    """Every patch of an image ``(C, h, w)``, and ``(h * w, D)`` more, ``(h * w, C * SIDE^2 + D)``."""
+    (channels, height, width), size = image.shape, len(image) * SIDE**2
+    rows = image.new_empty(height * width, size + more.shape[1])
+    padded = F.pad(image[None], (REACH,) * 4, mode="replicate")[0]
+    patches = padded.unfold(1, SIDE, 1).unfold(2, SIDE, 1)
+    into = rows[:, :size].unflatten(1, (channels, SIDE, SIDE)).unflatten(0, (height, width))
+    into.copy_(patches.permute(1, 2, 0, 3, 4))
+    rows[:, size:] = more
+    return rows
