@@ -248,17 +248,30 @@ class _Search:
         self.fill[:, here[:, 0], here[:, 1]] = (shown * weight).sum(2) / weight.sum(1)
 
     def commonest(self, offsets: Tensor) -> Tensor:
-        """In the hole the commonest of the offsets around each pixel, twice: texture comes in pieces."""
+        """In the hole the commonest of the offsets around each pixel, twice: texture comes in pieces.
+
+        Only offsets to what is seen are taken; where there is none, 0.
+        """
         here = self.scale.hole[0].nonzero()
         around = self._around(here)
+        chosen = self._to_seen(here, offsets[:, here[:, 0], here[:, 1]].T)
         for _ in range(2):
-            keys = offsets[0] * 2 * self.width + offsets[1]
-            # On the CPU: the commonest of a row is not there on every device.
-            key = keys.flatten()[around].cpu().mode(1).values.to(offsets.device)
-            y = torch.div(key + self.width, 2 * self.width, rounding_mode="floor")
             offsets = offsets.clone()
-            offsets[:, here[:, 0], here[:, 1]] = torch.stack((y, key - y * 2 * self.width))
+            offsets[:, here[:, 0], here[:, 1]] = chosen.T
+            keys = (offsets[0] * 2 * self.width + offsets[1]).flatten()[around]
+            key = keys.cpu().mode(1).values.to(keys.device)  # not every device has it
+            y = torch.div(key + self.width, 2 * self.width, rounding_mode="floor")
+            common = self._to_seen(here, torch.stack((y, key - y * 2 * self.width), 1))
+            chosen = torch.where(common.any(1, keepdim=True), common, chosen)
+        offsets[:, here[:, 0], here[:, 1]] = chosen.T
         return offsets
+
+    def _to_seen(self, here: Tensor, offsets: Tensor) -> Tensor:
+        """Offsets ``(P, 2)`` from pixels, 0 where they do not lead to what is seen."""
+        there = here + offsets
+        inside = self._inside(there)
+        seen = (there == inside).all(1) & ~self.scale.hole.flatten()[self._index(inside)]
+        return offsets * seen[:, None]
 
     def spread(self, values: Tensor) -> Tensor:
         """Values ``(N, C)`` of the targets on the whole grid, ``(C, h, w)``, 0 elsewhere."""
