@@ -1,4 +1,4 @@
-"""What fills are worth: held-out crops in which it is known what was hidden, filled in three ways.
+"""What fills are worth: held-out crops in which it is known what was hidden, filled in several ways.
 
 python benchmarks/builtin_fills.py --data prepared --size 192 --limit 192
 
@@ -27,6 +27,18 @@ from lightningdrag.training.losses import LABEL_STRIDE, masked_means, ssim, with
 from lightningdrag.training.validate import psnr
 from lightningdrag.warp import sample
 
+VARIANTS: dict[str, dict[str, float]] = {
+    "patches: as it ships": {},
+    "all patches over a pixel alike": {"BEST": 100.0},
+    "led by the painter three times as much": {"LED": 1.5},
+    "hardly led by the painter": {"LED": 0.05},
+    "kin not asked": {"KIN": 0.0},
+    "kin as black and white": {"KIN": 2.0},
+    "guessed pixels weigh as those of the rim": {"GUESSED": 1.0},
+    "always begun at 1/4": {"DEEP": -1},
+    "always begun at 1/2": {"DEEP": 99},
+}
+"""Constants of the search, each changed alone."""
 LEAST = 100
 """Hidden pixels that a crop must have to count."""
 
@@ -40,11 +52,11 @@ def fills(model: BuiltinModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor
     rendering = painted(model, batch, appearance)
     moved = sample(drags.source, rendering.displacement)
     known = torch.lerp(rendering.shown(), 1 - hidden, drags.mask)
-    return {
-        "surroundings carried on": torch.lerp(moved, carried_on(moved, known), hidden),
-        "painted": torch.lerp(moved, rendering.colour, hidden),
-        "patches, led by it: as it ships": torch.lerp(moved, patched(rendering, drags).colour, hidden),
-    }
+    colours = {"all around carried on": carried_on(moved, known), "painted": rendering.colour}
+    for name, changes in VARIANTS.items():
+        with changed((patch_fill,), changes):
+            colours[name] = patched(rendering, drags).colour
+    return {name: torch.lerp(moved, colour, hidden) for name, colour in colours.items()}
 
 
 def painted(model: BuiltinModel, batch: Batch, appearance: Appearance) -> Rendering:
