@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, float]] = {
     "kin not asked": {"KIN": 0.0},
     "kin as black and white": {"KIN": 2.0},
     "guessed pixels weigh as those of the rim": {"GUESSED": 1.0},
-    "always begun at 1/4": {"DEEP": -1},
+    "always begun at 1/4": {"DEEP": 0},
     "always begun at 1/2": {"DEEP": 99},
 }
 """Constants of the search, each changed alone."""

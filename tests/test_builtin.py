@@ -344,6 +344,21 @@ def test_an_edit_hides_outlines(window: Tensor, monkeypatch: pytest.MonkeyPatch)
     assert shown[..., :58].min() > 0.99
 
 
+def test_candidates_share_their_fills_at_the_targets(window: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def numbered(rendering: Rendering, _: DragBatch) -> Rendering:
+        number = torch.arange(1.0, 4.0)[:, None, None, None].expand_as(rendering.visibility)
+        return dataclasses.replace(
+            rendering, colour=number.expand(-1, 3, -1, -1) / 4, origin=number.expand(-1, 2, -1, -1)
+        )
+
+    monkeypatch.setattr("lightningdrag.models.builtin.model.patched", numbered)
+    edit = generate(BuiltinModel(random_network()), window, num_images=3)
+    assert edit.origin is not None
+    assert (edit.origin[:, :, 34, 50] == 1).all()
+    assert (edit.colour[:, :, 34, 50] == 0.25).all()
+    assert edit.origin[:, 0, 60, 5].tolist() == [1, 2, 3]
+
+
 def test_where_nothing_stands_still_the_ground_is_what_moves() -> None:
     picture, none = torch.full((1, 3, 16, 16), 0.5), torch.zeros(1, 1, 16, 16)
     ground, _ = surroundings(picture, none, none + 1)

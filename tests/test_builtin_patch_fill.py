@@ -93,6 +93,19 @@ def test_patches_are_taken_from_what_is_seen_alone(seed: int) -> None:
     assert fill[shown.expand_as(fill) == 0].std() > 0.2
 
 
+def test_texture_comes_in_pieces_and_keeps_its_strength() -> None:
+    stds, alike = [], []
+    for seed in range(3):
+        noise = torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)).clamp(-1, 1)
+        shown = shown_but((30, 30, 60, 60))
+        fill, offset = patch_fill(noise, STILL, shown, torch.zeros(3, SIZE, SIZE), STILL)
+        stds.append(fill[:, 30:60, 30:60].std())
+        inside = offset[:, 30:60, 30:60]
+        alike.append((inside.diff(dim=-1) == 0).all(0).float().mean())
+    assert sum(stds) / 3 > 0.55
+    assert sum(alike) / 3 > 0.9
+
+
 def test_in_training_too_it_computes_in_float32() -> None:
     shown = shown_but((36, 36, 60, 60))
     answer = patched(rendering(shown), batch(torch.ones(1, SIZE, SIZE)))
@@ -195,6 +208,27 @@ def test_a_large_photo_lends_its_fills_the_detail_that_its_window_lacks(box: Box
     assert error(replace(flat, origin=torch.zeros_like(origin))) == error(flat)
 
 
+def test_between_two_pieces_of_texture_the_photo_fades_from_one_to_the_other() -> None:
+    noise = np.random.default_rng(0).integers(60, 190, (4 * SIZE, 4 * SIZE, 3), dtype=np.uint8)
+    window = Window((0, 0, 4 * SIZE, 4 * SIZE), SIZE, SIZE)
+    grey = torch.zeros(1, 3, SIZE, SIZE)
+
+    def result(left: float, right: float) -> np.ndarray:
+        origin = torch.zeros(1, 2, SIZE, SIZE)
+        origin[:, 0, :, :48], origin[:, 0, :, 48:] = left, right
+        edit = MotionEdit(grey[:, :2], grey[:, :1], grey, origin)
+        (photo,) = compose(Photo(noise), window, edit, np.ones(noise.shape[:2], bool))
+        return photo.pixels[100:200].astype(float)
+
+    one, other, both = result(20, 20), result(-20, -20), result(20, -20)
+    # Pixels 190 to 193 lie at 1/8, 3/8, 5/8 and 7/8 of the way from the window's pixel 47 to its 48.
+    for column, share in zip(range(190, 194), (1 / 8, 3 / 8, 5 / 8, 7 / 8), strict=True):
+        expected = (1 - share) * one[:, column] + share * other[:, column]
+        assert np.abs(both[:, column] - expected).max() <= 1
+    assert (both[:, :189] == one[:, :189]).all()
+    assert (both[:, 195:] == other[:, 195:]).all()
+
+
 def test_a_photo_lends_nothing_from_beyond_its_window() -> None:
     pixels = np.full((4 * SIZE, 8 * SIZE, 3), 80, np.uint8)
     pixels[:, 4 * SIZE :] = 250
@@ -205,13 +239,3 @@ def test_a_photo_lends_nothing_from_beyond_its_window() -> None:
     mask[:, : 4 * SIZE - 8] = True
     (result,) = compose(Photo(pixels), window, edit, mask)
     assert (result.pixels[:, : 4 * SIZE - 8] == 80).all()
-
-
-def test_a_photo_no_larger_than_its_window_lends_nothing() -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
-    grey = torch.zeros(1, 3, SIZE, SIZE)
-    edit = MotionEdit(grey[:, :2], grey[:, :1], grey, origin=torch.full((1, 2, SIZE, SIZE), 9.0))
-    (result,) = compose(
-        Photo(pixels), Window((0, 0, SIZE, SIZE), SIZE, SIZE), edit, np.ones((SIZE, SIZE), bool)
-    )
-    assert (result.pixels == 128).all()

@@ -142,9 +142,9 @@ class _Grain:
 
         A photo's pixel lies between four of the window's, which may have their texture from four places.
         """
-        (x0, y0, _, _), (width, height) = self.window.box, self.window.scale
+        (x0, y0, _, _), (scale_x, scale_y) = self.window.box, self.window.scale
         x, y = np.arange(box[0], box[2], dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32)
-        within_x, within_y = (x - x0 + 0.5) * width - 0.5, (y - y0 + 0.5) * height - 0.5
+        within_x, within_y = (x - x0 + 0.5) * scale_x - 0.5, (y - y0 + 0.5) * scale_y - 0.5
         total = np.zeros((len(y), len(x), 3), np.float32)
         weights = np.full((len(y), len(x), 1), 1e-6, np.float32)
         for down in (0, 1):
@@ -155,7 +155,7 @@ class _Grain:
                 weight = np.outer(share_y, share_x)[..., None] * away.any(-1, keepdims=True)
                 if weight.any():
                     seen = np.dstack(np.meshgrid(within_x, within_y)) + away
-                    detail = self._detail(np.dstack(np.meshgrid(x, y)) + away / (width, height), seen)
+                    detail = self._detail(np.dstack(np.meshgrid(x, y)) + away / (scale_x, scale_y), seen)
                     total += weight * detail
                     weights += weight
         return total / weights
@@ -167,11 +167,11 @@ class _Grain:
         return within * (_unit_at(self.pixels, place) - _unit_at(self.seen, seen))
 
 
-def _neighbour(position: np.ndarray, upper: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _neighbour(position: np.ndarray, after: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Of positions between pixels, the one before or the one after, and its share."""
     before = np.floor(position)
-    share = position - before if upper else 1 - (position - before)
-    return np.clip(before + upper, 0, size - 1).astype(np.intp), share
+    share = position - before if after else 1 - (position - before)
+    return np.clip(before + after, 0, size - 1).astype(np.intp), share
 
 
 def _unit_at(pixels: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -137,17 +137,19 @@ def _scales(whole: _Scale) -> list[_Scale]:
 class _Search:
     """The search at one scale: for each patch that touches the hole, the one like it that is seen.
 
-    With t a patch of the fill, weights W of its pixels, s a patch that is seen, and l its mean colour and
-    KIN times its share of what moves, against the painter's p, which counts where t's middle is hidden,
+    With t a patch of the fill, weights W of its pixels, s a patch that is seen, l its mean colour and KIN
+    times its share of what moves, and p the same of what is painted at t and stands around it,
 
         misfit = sum W (t - s)^2 / sum W + LED / 3 |p - l|^2,
 
-    multiplied out to a scalar product of what depends on t and what depends on s, and a constant.
+    the second only where t's middle is hidden; multiplied out to a scalar product of what depends on t and
+    what depends on s, and a constant.
 
     Attributes:
         fill: ``(3, h, w)``, as it stands.
-        targets: ``(N, 2)``, the middles of the patches that touch the hole, y and x.
-        pixels: ``(N, SIDE^2)``, the indices of theirs.
+        seen, touched: ``(h, w)`` bool, the middles of patches that are wholly seen, and that touch the hole.
+        targets: ``(N, 2)``, the latter, y and x.
+        pixels: ``(N, SIDE^2)``, the indices of their patches' pixels.
         library: ``(h * w, D)``, what of the misfit depends on s.
     """
 
@@ -158,22 +160,22 @@ class _Search:
         self.targets = self.touched.nonzero()
         self.pixels = self._around(self.targets)
         self.seen = scale.seen()
-        led_by = torch.cat((scale.picture, KIN * scale.moves))
-        led_by = F.avg_pool2d(F.pad(led_by[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
-        self._lead(led_by.flatten(1).T)
+        looks = torch.cat((scale.picture, KIN * scale.moves))
+        looks = F.avg_pool2d(F.pad(looks[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
+        self._lead(looks.flatten(1).T)
 
-    def _lead(self, led_by: Tensor) -> None:
-        """What stays from round to round; ``led_by`` is ``(h * w, 4)``, l and p of every cell."""
+    def _lead(self, looks: Tensor) -> None:
+        """What stays from round to round; ``looks`` is ``(h * w, 4)``, l and p of every cell."""
         squares = self.scale.picture.square().sum(0, keepdim=True)
         unseen = torch.where(self.seen.flatten(), 0.0, UNSEEN)[:, None]
         self.library = _with_patches(
             torch.cat((self.scale.picture, squares)),
-            torch.cat((led_by.square().sum(1, keepdim=True), led_by, unseen), 1),
+            torch.cat((looks.square().sum(1, keepdim=True), looks, unseen), 1),
         )
         weight = torch.where(self.scale.hole, GUESSED, 1.0).flatten()[self.pixels]
         self.weight = weight / weight.sum(1, keepdim=True)
         middle = self._index(self.targets)
-        share, wanted = LED / 3 * self.scale.hole.flatten()[middle].float()[:, None], led_by[middle]
+        share, wanted = LED / 3 * self.scale.hole.flatten()[middle].float()[:, None], looks[middle]
         self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
         self.led_constant = (share * wanted.square()).sum(1)
 
@@ -222,8 +224,8 @@ class _Search:
         candidates = [places]
         for step in STEPS:
             y, x = self._inside(self.targets + self.targets.new_tensor(step)).T
-            led = self.targets + offsets[:, y, x].T
-            candidates.append(torch.where(self.touched[y, x][:, None], led, places))
+            moved_along = self.targets + offsets[:, y, x].T
+            candidates.append(torch.where(self.touched[y, x][:, None], moved_along, places))
         candidates += [places + places.new_tensor(step) for step in STEPS]
         index = self._index(self._inside(torch.stack(candidates, 1)))  # (N, K)
         parts = []
@@ -250,7 +252,7 @@ class _Search:
     def commonest(self, offsets: Tensor) -> Tensor:
         """In the hole the commonest of the offsets around each pixel, twice: texture comes in pieces.
 
-        Only offsets to what is seen are taken; where there is none, 0.
+        Only offsets to what is seen are taken; where there is none, 0. As one number, (y, x) is 2 w y + x.
         """
         here = self.scale.hole[0].nonzero()
         around = self._around(here)
