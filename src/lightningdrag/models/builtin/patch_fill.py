@@ -9,6 +9,7 @@ coarse to fine (Wexler, Shechtman and Irani, PAMI 2007; the search as in PatchMa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,7 @@ class _Scale:
         picture, moves = (F.avg_pool2d(x[None], 2)[0] for x in (self.picture, self.moves))
         return _Scale(picture, moves, hole)
 
+    @cached_property
     def seen(self) -> Tensor:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
         padded = F.pad(self.hole.float()[None], (REACH,) * 4, value=1.0)
@@ -129,7 +131,7 @@ def _scales(whole: _Scale) -> list[_Scale]:
     scales = [whole, whole.half()]
     if scales[-1].is_deep():
         scales.append(scales[-1].half())
-    while scales and scales[-1].seen().sum() < FEW:
+    while scales and scales[-1].seen.sum() < FEW:
         scales.pop()
     return scales
 
@@ -159,7 +161,7 @@ class _Search:
         self.touched = F.max_pool2d(scale.hole.float()[None], SIDE, stride=1, padding=REACH)[0, 0] > 0
         self.targets = self.touched.nonzero()
         self.pixels = self._around(self.targets)
-        self.seen = scale.seen()
+        self.seen = scale.seen
         looks = torch.cat((scale.picture, KIN * scale.moves))
         looks = F.avg_pool2d(F.pad(looks[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
         self._lead(looks.flatten(1).T)
@@ -173,7 +175,7 @@ class _Search:
             torch.cat((looks.square().sum(1, keepdim=True), looks, unseen), 1),
         )
         weight = torch.where(self.scale.hole, GUESSED, 1.0).flatten()[self.pixels]
-        self.weight = weight / weight.sum(1, keepdim=True)
+        self.weight = (weight / weight.sum(1, keepdim=True))[..., None]
         middle = self._index(self.targets)
         share, wanted = LED / 3 * self.scale.hole.flatten()[middle].float()[:, None], looks[middle]
         self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
@@ -199,10 +201,12 @@ class _Search:
 
         Those around the ``places`` at hand are searched, or all that are seen.
         """
-        patches = self.fill.flatten(1)[:, self.pixels].transpose(0, 1)  # (N, 3, SIDE^2)
-        weight = self.weight[:, None]
-        queries = torch.cat(((-2 * weight * patches).flatten(1), self.weight, self.led), 1)
-        constant = (weight * patches.square()).sum((1, 2)) + self.led_constant
+        patches = self.fill.flatten(1).T[self.pixels]  # (N, SIDE^2, 3)
+        of_pixels = torch.cat(
+            (-2 * self.weight * patches, self.weight), 2
+        )  # of colours, and of their squares
+        queries = torch.cat((of_pixels.flatten(1), self.led), 1)
+        constant = (self.weight * patches.square()).sum((1, 2)) + self.led_constant
         index, misfit = self._best_of_all(queries) if places is None else self._best_near(places, queries)
         found = torch.stack((index // self.width, index % self.width), 1)
         return found, (misfit + constant).clamp_min(0)
@@ -304,12 +308,13 @@ def _picked(field: Tensor, offset: Tensor) -> Tensor:
 
 
 def _with_patches(image: Tensor, more: Tensor) -> Tensor:
-    """Every patch of an image ``(C, h, w)``, and ``(h * w, D)`` more, ``(h * w, C * SIDE^2 + D)``."""
+    """Every patch of an image ``(C, h, w)``, and ``(h * w, D)`` more, ``(h * w, SIDE^2 * C + D)``."""
     (channels, height, width), size = image.shape, len(image) * SIDE**2
     rows = image.new_empty(height * width, size + more.shape[1])
-    padded = F.pad(image[None], (REACH,) * 4, mode="replicate")[0]
-    patches = padded.unfold(1, SIDE, 1).unfold(2, SIDE, 1)
-    into = rows[:, :size].unflatten(1, (channels, SIDE, SIDE)).unflatten(0, (height, width))
-    into.copy_(patches.permute(1, 2, 0, 3, 4))
+    padded = F.pad(image[None], (REACH,) * 4, mode="replicate")[0].permute(1, 2, 0).contiguous()
+    line = padded.stride(0)
+    into = rows[:, :size].unflatten(1, (SIDE, SIDE * channels)).unflatten(0, (height, width))
+    # The pixels of a patch's line lie one behind the other.
+    into.copy_(padded.as_strided((height, width, SIDE, SIDE * channels), (line, channels, line, 1)))
     rows[:, size:] = more
     return rows
