@@ -102,8 +102,8 @@ def test_texture_comes_in_pieces_and_keeps_its_strength() -> None:
         stds.append(fill[:, 30:60, 30:60].std())
         inside = offset[:, 30:60, 30:60]
         alike.append((inside.diff(dim=-1) == 0).all(0).float().mean())
-    assert sum(stds) / 3 > 0.55
-    assert sum(alike) / 3 > 0.9
+    assert sum(stds) / 3 > 0.5
+    assert sum(alike) / 3 > 0.8
 
 
 def test_in_training_too_it_computes_in_float32() -> None:

@@ -10,13 +10,14 @@ blends over three pixels at most.  Both seams lie inside the mask.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightningdrag.grain import Grain, grains
 from lightningdrag.masks import bounding_box, distance_to_rim
 from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.models.protocol import MotionEdit, PaintedEdit
@@ -73,8 +74,8 @@ def patches(
         before = np.dstack((photo.pixels, photo.alpha))
         source = np.dstack((_coloured_through(photo.pixels, photo.alpha), photo.alpha))
         fills = np.concatenate((fills, _opacity_behind(photo.alpha, window, edit)), -1)
-    grains = _grains(photo.pixels, window, edit)
-    for moved, visible, fill, grain in zip(displacement, visibility, fills, grains, strict=True):
+    details = grains(photo.pixels, window, edit)
+    for moved, visible, fill, grain in zip(displacement, visibility, fills, details, strict=True):
         patch = before[box[1] : box[3], box[0] : box[2]].copy()
         _move_into(patch, source, window, moved, visible, fill, grain, box, depth)
         yield box, patch
@@ -87,7 +88,7 @@ def _move_into(
     displacement: np.ndarray,
     visibility: np.ndarray,
     fill: np.ndarray,
-    grain: _Grain | None,
+    grain: Grain | None,
     box: Box,
     depth: np.ndarray,
 ) -> None:
@@ -108,77 +109,10 @@ def _move_into(
             part = _span(share)
             painted = (box[0] + part.start, 0, box[0] + part.stop, 0)
             paint = upsampled(fill, window, rows, painted)
-            if grain is not None and part.stop > part.start:
-                paint[..., :3] += grain.at(rows, painted)
+            if grain is not None:
+                grain.add_to(paint, share[:, part, 0] > 0, (painted[0], rows.start))
             warped[:, part] = _mixed(warped[:, part], paint, share[:, part])
         np.copyto(shown, warped, where=(inside > 0)[..., None])
-
-
-def _grains(pixels: np.ndarray, window: Window, edit: MotionEdit) -> list[_Grain | None]:
-    """What each candidate's fill lacks; nothing where the window shows all that the photo has."""
-    if edit.origin is None or min(window.scale) >= 1:
-        return [None] * len(edit.colour)
-    seen = window.crop(pixels)
-    return [_Grain(pixels, seen, window, origin) for origin in _hwc(edit.origin)]
-
-
-@dataclass(frozen=True)
-class _Grain:
-    """The detail that a photo has over its window, at the places where a fill's texture comes from.
-
-    Attributes:
-        pixels: the photo's.
-        seen: ``(h, w, 3)`` uint8, its window.
-        origin: ``(h, w, 2)`` of the window, see :class:`MotionEdit`.
-    """
-
-    pixels: np.ndarray
-    seen: np.ndarray
-    window: Window
-    origin: np.ndarray
-
-    def at(self, rows: slice, box: Box) -> np.ndarray:
-        """For rows and the box's columns of the photo, ``(len(rows), x1 - x0, 3)``: as shares of white.
-
-        A photo's pixel lies between four of the window's, which may have their texture from four places.
-        """
-        (x0, y0, _, _), (scale_x, scale_y) = self.window.box, self.window.scale
-        x, y = np.arange(box[0], box[2], dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32)
-        within_x, within_y = (x - x0 + 0.5) * scale_x - 0.5, (y - y0 + 0.5) * scale_y - 0.5
-        total = np.zeros((len(y), len(x), 3), np.float32)
-        weights = np.full((len(y), len(x), 1), 1e-6, np.float32)
-        for down in (0, 1):
-            row, share_y = _neighbour(within_y, down, self.window.height)
-            for right in (0, 1):
-                column, share_x = _neighbour(within_x, right, self.window.width)
-                away = self.origin[np.ix_(row, column)]
-                weight = np.outer(share_y, share_x)[..., None] * away.any(-1, keepdims=True)
-                if weight.any():
-                    seen = np.dstack(np.meshgrid(within_x, within_y)) + away
-                    detail = self._detail(np.dstack(np.meshgrid(x, y)) + away / (scale_x, scale_y), seen)
-                    total += weight * detail
-                    weights += weight
-        return total / weights
-
-    def _detail(self, place: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """What the photo has at a place over its window there; nothing beyond the window."""
-        last = (self.window.width - 1, self.window.height - 1)
-        within = ((seen >= 0) & (seen <= last)).all(-1, keepdims=True)
-        return within * (_unit_at(self.pixels, place) - _unit_at(self.seen, seen))
-
-
-def _neighbour(position: np.ndarray, after: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of positions between pixels, the one before or the one after, and its share."""
-    before = np.floor(position)
-    share = position - before if after else 1 - (position - before)
-    return np.clip(before + after, 0, size - 1).astype(np.intp), share
-
-
-def _unit_at(pixels: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Pixels, cubic, as shares of white."""
-    position = np.ascontiguousarray(position, np.float32)
-    there = cv2.remap(pixels, position, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return there.astype(np.float32) / np.iinfo(pixels.dtype).max
 
 
 def _painted(

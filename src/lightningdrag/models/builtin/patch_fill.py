@@ -23,7 +23,7 @@ from lightningdrag.warp import sample
 SIDE = 5
 """Pixels of a patch's side, at each scale."""
 REACH = SIDE // 2
-ROUNDS = (2, 4, 6)
+ROUNDS = (2, 3, 4)
 """Searches at 1, 1/2 and 1/4 of the window: each puts the fill together anew."""
 DEEP = 3
 """Cells from its rim to its middle: a hole that is deeper at 1/2 is begun at 1/4."""
@@ -91,9 +91,9 @@ def patch_fill(
     for scale, rounds in reversed(list(zip(scales, ROUNDS, strict=False))):
         if fill.shape != scale.picture.shape:
             fill = F.interpolate(fill[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
-        search = _Search(scale, torch.where(scale.hole, fill, scale.picture))
+        search = _Search(scale, torch.where(scale.hole, fill, scale.picture), 2 if scale is scales[0] else 1)
         offsets = search.run(rounds, offsets)
-        fill = search.fill
+        fill = search.fill.T.unflatten(1, (search.height, search.width))
     assert offsets is not None
     offset = torch.where(hole, search.commonest(offsets), 0).to(nothing).flip(0)
     return torch.where(hole, fill, colour), offset
@@ -137,7 +137,7 @@ def _scales(whole: _Scale) -> list[_Scale]:
 
 
 class _Search:
-    """The search at one scale: for each patch that touches the hole, the one like it that is seen.
+    """The search at one scale: for patches that touch the hole, the ones like them that are seen.
 
     With t a patch of the fill, weights W of its pixels, s a patch that is seen, l its mean colour and KIN
     times its share of what moves, and p the same of what is painted at t and stands around it,
@@ -148,36 +148,32 @@ class _Search:
     what depends on s, and a constant.
 
     Attributes:
-        fill: ``(3, h, w)``, as it stands.
-        seen, touched: ``(h, w)`` bool, the middles of patches that are wholly seen, and that touch the hole.
-        targets: ``(N, 2)``, the latter, y and x.
+        fill: ``(h * w, 3)``, as it stands.
+        seen, touched: ``(h, w)`` bool, the middles of patches that are wholly seen, and, where every
+            ``stride``-th row and column meet, of those that touch the hole.
+        targets: ``(N, 2)``, the latter's, y and x.
         pixels: ``(N, SIDE^2)``, the indices of their patches' pixels.
-        library: ``(h * w, D)``, what of the misfit depends on s.
+        colours: ``(h * w, 4)`` of the picture, and the sum of their squares.
+        looks: ``(h * w, 6)``, |l|^2, l, and the misfit of what is not seen.
     """
 
-    def __init__(self, scale: _Scale, fill: Tensor) -> None:
-        self.scale, self.fill = scale, fill
-        _, self.height, self.width = fill.shape
-        self.touched = F.max_pool2d(scale.hole.float()[None], SIDE, stride=1, padding=REACH)[0, 0] > 0
+    def __init__(self, scale: _Scale, fill: Tensor, stride: int) -> None:
+        self.fill, self.hole, self.seen = _listed(fill), scale.hole[0], scale.seen
+        self.height, self.width = self.hole.shape
+        self.stride = stride
+        touched = F.max_pool2d(scale.hole.float()[None], SIDE, stride=1, padding=REACH)[0, 0] > 0
+        self.touched = touched & self._every(self.stride)
         self.targets = self.touched.nonzero()
         self.pixels = self._around(self.targets)
-        self.seen = scale.seen
+        self.colours = _listed(torch.cat((scale.picture, scale.picture.square().sum(0, keepdim=True))))
         looks = torch.cat((scale.picture, KIN * scale.moves))
         looks = F.avg_pool2d(F.pad(looks[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
-        self._lead(looks.flatten(1).T)
-
-    def _lead(self, looks: Tensor) -> None:
-        """What stays from round to round; ``looks`` is ``(h * w, 4)``, l and p of every cell."""
-        squares = self.scale.picture.square().sum(0, keepdim=True)
-        unseen = torch.where(self.seen.flatten(), 0.0, UNSEEN)[:, None]
-        self.library = _with_patches(
-            torch.cat((self.scale.picture, squares)),
-            torch.cat((looks.square().sum(1, keepdim=True), looks, unseen), 1),
-        )
-        weight = torch.where(self.scale.hole, GUESSED, 1.0).flatten()[self.pixels]
+        unseen = torch.where(self.seen, 0.0, UNSEEN)[None]
+        self.looks = _listed(torch.cat((looks.square().sum(0, keepdim=True), looks, unseen)))
+        weight = torch.where(self.hole, GUESSED, 1.0).flatten()[self.pixels]
         self.weight = (weight / weight.sum(1, keepdim=True))[..., None]
         middle = self._index(self.targets)
-        share, wanted = LED / 3 * self.scale.hole.flatten()[middle].float()[:, None], looks[middle]
+        share, wanted = LED / 3 * self.hole.flatten()[middle].float()[:, None], self.looks[middle, 1:-1]
         self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
         self.led_constant = (share * wanted.square()).sum(1)
 
@@ -194,18 +190,23 @@ class _Search:
             offsets = self.spread(places - self.targets)
             self.lay(offsets, misfit)
         assert offsets is not None
-        return offsets
+        # What lies between the targets has the offset of the one before it.
+        y, x = (torch.arange(n, device=offsets.device) // self.stride * self.stride for n in self.hole.shape)
+        return offsets[:, y][:, :, x]
+
+    def _every(self, stride: int) -> Tensor:
+        """``(h, w)`` bool: where rows and columns of so many meet."""
+        grid = torch.zeros_like(self.hole)
+        grid[::stride, ::stride] = True
+        return grid
 
     def nearest(self, places: Tensor | None) -> tuple[Tensor, Tensor]:
         """The places ``(N, 2)`` of the patches that fit best, and their misfit ``(N,)``.
 
         Those around the ``places`` at hand are searched, or all that are seen.
         """
-        patches = self.fill.flatten(1).T[self.pixels]  # (N, SIDE^2, 3)
-        of_pixels = torch.cat(
-            (-2 * self.weight * patches, self.weight), 2
-        )  # of colours, and of their squares
-        queries = torch.cat((of_pixels.flatten(1), self.led), 1)
+        patches = self.fill[self.pixels]  # (N, SIDE^2, 3)
+        queries = torch.cat((-2 * self.weight * patches, self.weight), 2).flatten(1)
         constant = (self.weight * patches.square()).sum((1, 2)) + self.led_constant
         index, misfit = self._best_of_all(queries) if places is None else self._best_near(places, queries)
         found = torch.stack((index // self.width, index % self.width), 1)
@@ -213,31 +214,39 @@ class _Search:
 
     def _best_of_all(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Indices of the best places, and the misfits less the constant."""
-        step = 2 if self.seen.numel() > MANY else 1
-        grid = torch.zeros_like(self.seen)
-        grid[::step, ::step] = True
-        chosen = self.seen & grid
+        chosen = self.seen & self._every(2 if self.hole.numel() > MANY else 1)
         places = (chosen if chosen.any() else self.seen).flatten().nonzero()[:, 0]
-        library = self.library[places].T
-        misfits, best = zip(*((some @ library).min(1) for some in queries.split(AT_ONCE)), strict=True)
-        return places[torch.cat(best)], torch.cat(misfits)
+        patches, looks = self._patches(places).T, self.looks[places].T
+        parts = [
+            torch.addmm(led @ looks, query, patches).min(1)
+            for query, led in zip(queries.split(AT_ONCE), self.led.split(AT_ONCE), strict=True)
+        ]
+        misfits, best = (torch.cat(column) for column in zip(*parts, strict=True))
+        return places[best], misfits
 
     def _best_near(self, places: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of the places at hand, those that neighbours lead to, and those beside them."""
         offsets = self.spread(places - self.targets)
         candidates = [places]
         for step in STEPS:
-            y, x = self._inside(self.targets + self.targets.new_tensor(step)).T
+            y, x = self._inside(self.targets + self.stride * self.targets.new_tensor(step)).T
             moved_along = self.targets + offsets[:, y, x].T
             candidates.append(torch.where(self.touched[y, x][:, None], moved_along, places))
         candidates += [places + places.new_tensor(step) for step in STEPS]
         index = self._index(self._inside(torch.stack(candidates, 1)))  # (N, K)
         parts = []
-        for some, query in zip(index.split(AT_ONCE), queries.split(AT_ONCE), strict=True):
-            misfit, best = torch.bmm(self.library[some], query[:, :, None])[..., 0].min(1)
+        for some, query, led in zip(*(x.split(AT_ONCE) for x in (index, queries, self.led)), strict=True):
+            of_looks = (self.looks[some] * led[:, None]).sum(2, keepdim=True)
+            misfit, best = torch.baddbmm(of_looks, self._patches(some), query[..., None])[..., 0].min(1)
             parts.append((some.gather(1, best[:, None])[:, 0], misfit))
         found, misfits = (torch.cat(column) for column in zip(*parts, strict=True))
         return found, misfits
+
+    def _patches(self, index: Tensor) -> Tensor:
+        """The patches around cells, ``(*index.shape, SIDE^2 * 4)``; beyond the border anything."""
+        steps = self._index(_grid(index.device))
+        pixels = (index[..., None] + steps).clamp(0, len(self.colours) - 1)
+        return self.colours[pixels].flatten(-2)
 
     def lay(self, offsets: Tensor, misfit: Tensor) -> None:
         """Put the fill together: each pixel is the mean of the patches over it, the better the heavier.
@@ -246,19 +255,19 @@ class _Search:
         offset from here.
         """
         weights = self.spread(torch.exp(-misfit / (BEST * misfit.quantile(0.75) + 1e-6))[:, None] + 1e-3)
-        here = self.scale.hole[0].nonzero()
+        here = self.hole.nonzero()
         around = self._around(here)
         there = self._index(self._inside(here[:, None] + offsets.flatten(1).T[around]))
-        shown, weight = self.scale.picture.flatten(1)[:, there], weights.flatten()[around]
+        weight = weights.flatten()[around][..., None]
         self.fill = self.fill.clone()
-        self.fill[:, here[:, 0], here[:, 1]] = (shown * weight).sum(2) / weight.sum(1)
+        self.fill[self._index(here)] = (self.colours[there, :3] * weight).sum(1) / weight.sum(1)
 
     def commonest(self, offsets: Tensor) -> Tensor:
         """In the hole the commonest of the offsets around each pixel, twice: texture comes in pieces.
 
         Only offsets to what is seen are taken; where there is none, 0. As one number, (y, x) is 2 w y + x.
         """
-        here = self.scale.hole[0].nonzero()
+        here = self.hole.nonzero()
         around = self._around(here)
         chosen = self._to_seen(here, offsets[:, here[:, 0], here[:, 1]].T)
         for _ in range(2):
@@ -276,7 +285,7 @@ class _Search:
         """Offsets ``(P, 2)`` from pixels, 0 where they do not lead to what is seen."""
         there = here + offsets
         inside = self._inside(there)
-        seen = (there == inside).all(1) & ~self.scale.hole.flatten()[self._index(inside)]
+        seen = (there == inside).all(1) & ~self.hole.flatten()[self._index(inside)]
         return offsets * seen[:, None]
 
     def spread(self, values: Tensor) -> Tensor:
@@ -292,10 +301,19 @@ class _Search:
         return places[..., 0] * self.width + places[..., 1]
 
     def _around(self, places: Tensor) -> Tensor:
-        """Indices ``(N, SIDE^2)`` of the pixels of patches."""
-        steps = torch.arange(-REACH, REACH + 1, device=places.device)
-        grid = torch.cartesian_prod(steps, steps)
-        return self._index(self._inside(places[:, None] + grid))
+        """Indices ``(N, SIDE^2)`` of the pixels of patches; those beyond the border are moved to it."""
+        return self._index(self._inside(places[:, None] + _grid(places.device)))
+
+
+def _grid(device: torch.device) -> Tensor:
+    """A patch's pixels from its middle, ``(SIDE^2, 2)``, y and x."""
+    steps = torch.arange(-REACH, REACH + 1, device=device)
+    return torch.cartesian_prod(steps, steps)
+
+
+def _listed(image: Tensor) -> Tensor:
+    """``(C, h, w)`` as ``(h * w, C)``, the channels of a pixel one behind the other."""
+    return image.flatten(1).T.contiguous()
 
 
 def _picked(field: Tensor, offset: Tensor) -> Tensor:
@@ -305,16 +323,3 @@ def _picked(field: Tensor, offset: Tensor) -> Tensor:
     index = (y + offset[:, 1].long()) * width + x + offset[:, 0].long()
     flat = index.flatten(1)[:, None].expand(-1, field.shape[1], -1)
     return field.flatten(2).gather(2, flat).unflatten(2, (height, width))
-
-
-def _with_patches(image: Tensor, more: Tensor) -> Tensor:
-    """Every patch of an image ``(C, h, w)``, and ``(h * w, D)`` more, ``(h * w, SIDE^2 * C + D)``."""
-    (channels, height, width), size = image.shape, len(image) * SIDE**2
-    rows = image.new_empty(height * width, size + more.shape[1])
-    padded = F.pad(image[None], (REACH,) * 4, mode="replicate")[0].permute(1, 2, 0).contiguous()
-    line = padded.stride(0)
-    into = rows[:, :size].unflatten(1, (SIDE, SIDE * channels)).unflatten(0, (height, width))
-    # The pixels of a patch's line lie one behind the other.
-    into.copy_(padded.as_strided((height, width, SIDE, SIDE * channels), (line, channels, line, 1)))
-    rows[:, size:] = more
-    return rows
