@@ -112,16 +112,17 @@ def test_a_run_that_waits_when_the_server_is_stopped_in_order_is_made_again(
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_a_proxy_that_cannot_reach_the_server_is_a_lost_connection(editor: EditorPage, status: int) -> None:
     editor.offline = True  # Chromium logs every answer above 400
+
+    def answered(address: str, times: int) -> None:
+        body = {"status": status, "content_type": "text/html", "body": "<h1>Sorry</h1>"}
+        editor.page.route(address, lambda route: route.fulfill(**body), times=times)
+
+    answered("**/jobs", 1)  # long before it is needed, as below
     editor.open()
     editor.pull(NOSE, ASIDE)
     asked: list[str] = []
     editor.page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
-    for address, times in (("**/jobs", 1), ("**/healthz", 2)):
-        editor.page.route(
-            address,
-            lambda route: route.fulfill(status=status, content_type="text/html", body="<h1>Sorry</h1>"),
-            times=times,
-        )
+    answered("**/healthz", 2)
     editor.run()
     assert any(label.startswith("Connection lost") for label in editor.seen)
     assert [name for name in asked if name in ("jobs", "healthz")] == ["jobs", *["healthz"] * 3, "jobs"]
@@ -129,14 +130,15 @@ def test_a_proxy_that_cannot_reach_the_server_is_a_lost_connection(editor: Edito
 
 def test_a_server_without_its_model_is_told_and_not_waited_for(editor: EditorPage) -> None:
     editor.offline = True  # Chromium logs every answer above 400
-    editor.open()
-    editor.pull(NOSE, ASIDE)
     detail = "the model cannot be loaded: no such file"
     problem = {"type": "urn:lightningdrag:not-ready", "title": "No", "status": 503, "detail": detail}
+    # Long before it is needed: on a busy machine a request right behind this went past it.
     editor.page.route(
         "**/jobs",
         lambda route: route.fulfill(status=503, json=problem, content_type="application/problem+json"),
     )
+    editor.open()
+    editor.pull(NOSE, ASIDE)
     editor.press("Enter")
     toast = editor.page.locator(".toast.error")
     toast.wait_for()
