@@ -19,7 +19,7 @@ from builtin_ablation import changed
 from lightningdrag.checkpoints.builtin import load_builtin
 from lightningdrag.models.builtin import patch_fill
 from lightningdrag.models.builtin.model import BuiltinModel
-from lightningdrag.models.builtin.network import Appearance, Rendering
+from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.patch_fill import patched
 from lightningdrag.models.builtin.surroundings import carried_on
 from lightningdrag.training.loader import Batch, validation_batches
@@ -47,9 +47,7 @@ LEAST = 100
 def fills(model: BuiltinModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor]:
     """Pictures ``(B, 3, H, W)`` by how what was hidden is filled."""
     drags = batch.drags
-    with model.autocast():
-        appearance = model.network.appearance(drags.source)
-    rendering = painted(model, batch, appearance)
+    rendering = painted(model, batch)
     moved = sample(drags.source, rendering.displacement)
     known = torch.lerp(rendering.shown(), 1 - hidden, drags.mask)
     colours = {"all around carried on": carried_on(moved, known), "painted": rendering.colour}
@@ -59,17 +57,10 @@ def fills(model: BuiltinModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor
     return {name: torch.lerp(moved, colour, hidden) for name, colour in colours.items()}
 
 
-def painted(model: BuiltinModel, batch: Batch, appearance: Appearance) -> Rendering:
+def painted(model: BuiltinModel, batch: Batch) -> Rendering:
     """What the model renders, its colours as painted, with visibility known."""
     with changed((patch_fill,), {"FEW": 10**9}):
-        rendering = model.sample(
-            batch.drags,
-            appearance,
-            torch.Generator().manual_seed(0),
-            counts=[1] * len(batch.drags.source),
-            weights=[1.0],
-            temperature=torch.zeros(len(batch.drags.source), 1, 1, 1),
-        )
+        rendering = model.likeliest(batch.drags)
     rendering = with_true_visibility(rendering, batch.labels)
     unknown = F.interpolate(batch.labels.visible + batch.labels.hidden, scale_factor=LABEL_STRIDE) == 0
     return replace(rendering, visibility=torch.where(unknown, 8.0, rendering.visibility))

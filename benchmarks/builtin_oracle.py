@@ -28,16 +28,7 @@ def variants(model: BuiltinModel, batch: Batch) -> dict[str, Tensor]:
     """Pictures ``(B, 3, H, W)`` by what is known to be true in them."""
     drags, labels = batch.drags, batch.labels
     source = drags.source
-    with model.autocast():
-        appearance = model.network.appearance(source)
-    rendering = model.sample(
-        drags,
-        appearance,
-        torch.Generator().manual_seed(0),
-        counts=[1] * len(drags.source),
-        weights=[1.0],
-        temperature=torch.zeros(len(source), 1, 1, 1),
-    )
+    rendering = model.likeliest(drags)
     visible, hidden = (F.interpolate(x, scale_factor=LABEL_STRIDE) for x in (labels.visible, labels.hidden))
     displacement = F.interpolate(labels.displacement, scale_factor=LABEL_STRIDE)
 

@@ -115,14 +115,7 @@ class BuiltinTask(Task):
         model = BuiltinModel(
             self.network, torch.bfloat16 if self.recipe.precision == "bf16" else torch.float32
         )
-        rendering = model.sample(
-            drags,
-            self.network.appearance(drags.source),
-            torch.Generator().manual_seed(0),
-            counts=[1] * len(drags.source),
-            weights=[1.0] * model.default_steps,
-            temperature=torch.full((len(drags.source), 1, 1, 1), model.default_temperature),
-        )
+        rendering = model.likeliest(drags)
         result = torch.lerp(drags.source, rendering.compose(drags.source), drags.mask)
         return {"model": result, "model_warp": warped(drags.source, rendering.displacement)}
 

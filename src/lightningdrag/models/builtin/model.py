@@ -130,6 +130,20 @@ class BuiltinModel:
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()
+    def likeliest(self, batch: DragBatch) -> Rendering:
+        """The first candidate of each edit of a batch, always with the same noise in its fills."""
+        with self.autocast():
+            appearance = self.network.appearance(batch.source)
+        return self.sample(
+            batch,
+            appearance,
+            torch.Generator().manual_seed(0),
+            counts=[1] * len(batch.source),
+            weights=[1.0] * self.default_steps,
+            temperature=torch.full((len(batch.source), 1, 1, 1), self.default_temperature),
+        )
+
+    @torch.inference_mode()
     def sample(
         self,
         batch: DragBatch,
