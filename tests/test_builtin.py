@@ -352,6 +352,7 @@ def test_candidates_share_their_fills_at_the_targets(window: Tensor, monkeypatch
         )
 
     monkeypatch.setattr("lightningdrag.models.builtin.model.patched", numbered)
+    monkeypatch.setattr("lightningdrag.models.builtin.outlines.LEAST_AREA", 1e9)  # no outlines
     edit = generate(BuiltinModel(random_network()), window, num_images=3)
     assert edit.origin is not None
     assert (edit.origin[:, :, 34, 50] == 1).all()

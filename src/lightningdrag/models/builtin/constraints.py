@@ -63,7 +63,7 @@ def agreed(x: Tensor, counts: Sequence[int], batch: DragBatch) -> Tensor:
     """
     if max(counts) == 1:
         return x
-    return torch.lerp(x, _firsts(x, counts), _fine(nearness(batch, STRIDE, AGREE)))
+    return torch.lerp(x, _firsts(x, counts), near_targets(batch, AGREE))
 
 
 def agreed_fills(
@@ -76,13 +76,13 @@ def agreed_fills(
     if max(counts) == 1:
         return colour, origin
     first = _firsts(origin, counts)
-    same = (_fine(nearness(batch, STRIDE, AGREE)) > 0.5) & first.any(1, keepdim=True)
+    same = (near_targets(batch, AGREE) > 0.5) & first.any(1, keepdim=True)
     return torch.where(same, _firsts(colour, counts), colour), torch.where(same, first, origin)
 
 
 def seen(visibility: Tensor, batch: DragBatch) -> Tensor:
     """Logits ``(B, 1, H, W)``, raised at the targets to visible: the handle stands there, and is no guess."""
-    return torch.lerp(visibility, visibility.clamp_min(0), _fine(nearness(batch, STRIDE, FINE_HOLD)))
+    return torch.lerp(visibility, visibility.clamp_min(0), near_targets(batch, FINE_HOLD))
 
 
 def nearness(batch: DragBatch, stride: int, reach: float) -> Tensor:
@@ -98,8 +98,9 @@ def nearness(batch: DragBatch, stride: int, reach: float) -> Tensor:
     return bump.amax(1, keepdim=True)
 
 
-def _fine(near: Tensor) -> Tensor:
-    """From STRIDE to every pixel."""
+def near_targets(batch: DragBatch, reach: float) -> Tensor:
+    """:func:`nearness` at every pixel."""
+    near = nearness(batch, STRIDE, reach)
     return F.interpolate(near, scale_factor=STRIDE, mode="bilinear")
 
 

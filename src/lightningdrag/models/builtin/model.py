@@ -22,6 +22,7 @@ from lightningdrag.models.builtin.network import (
     Rendering,
     without_weak_holes,
 )
+from lightningdrag.models.builtin.outlines import find_outlines
 from lightningdrag.models.builtin.patch_fill import patched
 from lightningdrag.models.builtin.surroundings import without_outline
 from lightningdrag.models.protocol import (
@@ -178,7 +179,9 @@ class BuiltinModel:
         )
         displacement, visibility, colour, thing = answer.split((2, 1, 3, 1), 1)
         visibility = without_outline(visibility, displacement)
-        rendering = patched(Rendering(displacement, visibility, colour, thing), batch)
+        rendering = Rendering(displacement, visibility, colour, thing)
+        outlines = find_outlines(rendering, batch, evidence.length)
+        rendering = outlines.soften(patched(outlines.part(rendering), batch), batch.source)
         assert rendering.origin is not None
         colour, origin = agreed_fills(rendering.colour, rendering.origin, counts, batch)
         return replace(rendering, colour=colour, origin=origin)

@@ -328,6 +328,11 @@ def decided(visibility: Tensor) -> Tensor:
     return (DECISIVENESS * (visibility + DOUBT)).sigmoid()
 
 
+def undecided(shown: Tensor) -> Tensor:
+    """The logits that are shown as these shares, 0..1."""
+    return torch.logit(shown, 1e-6) / DECISIVENESS - DOUBT
+
+
 def without_weak_holes(visibility: Tensor) -> Tensor:
     """Logits ``(B, 1, h, w)`` without holes that are nowhere certain: there a thing stretches, and is whole.
 

@@ -1,0 +1,267 @@
+"""Outlines of what moves, drawn where the picture itself has them.
+
+Between what moves and what stands still a network's displacement passes, over some pixels, through all that
+lies between, and frays the picture there. What it says on either side of such a place is surer. So near an
+outline each pixel of the source is found to be of the *thing* or of the *ground*, by what pixels of its
+colours around it are. In the result the thing then covers the ground as far as it goes, with its own edge,
+and where it stood before all of it has left:
+
+    result = covered ? thing : left ? fill : ground
+
+What stretches is left alone: there displacement changes slowly, or the colours do not tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightningdrag.models.builtin.constraints import FINE_HOLD, near_targets
+from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.builtin.network import Rendering, undecided
+from lightningdrag.models.builtin.surroundings import MARGIN, STILL, carried_on
+from lightningdrag.warp import forward_warp, sample
+
+STEEP = 1.0
+"""Pixels by which displacement changes from one pixel to the next where it is no stretch but an outline."""
+BESIDE = 2
+"""Pixels beside such a place, and beside the rim of a hole, that are no surer."""
+STANDS = 0.25
+"""Share of the longest drag: what moves less is ground."""
+LEAST_AREA = 36
+"""Pixels that have to move for there to be a thing."""
+REACH, STRIDE = 8, 2
+"""Pixels over which, and at every how many of them, a pixel of the source looks for others of its colours."""
+ALIKE = 0.12
+"""Difference of colours, a Gaussian's sigma; they go from -1 to 1."""
+PLAIN = 0.3
+"""Weight of finding nothing, in pixels of like colours right beside."""
+TRUST = 0.35
+"""Weight of what the network says of a pixel, against what colours say."""
+BEHIND = 0.2
+"""Share of the way from ground to thing that a displacement has to go for the thing to be in front there."""
+SHARP = 2.0
+"""How steeply what was found covers."""
+APART, UNKNOWN = 0.25, 0.1
+"""How much the colours around a pixel have to change, and how much has to be known of what stands there if it
+is to be shown as ground, for it to be parted at all."""
+AROUND = 2
+"""Pixels to each side over which that is averaged."""
+THICK, SPREAD = 2, 6
+"""Pixels to each side: what the thing left behind is hidden where it is thinner, and else stretches, as do
+thinner parts that hang together with it over so many times as far."""
+SURE = 6.0
+"""A logit of visibility beyond doubt."""
+SOMEWHERE = 1e-3
+"""Pixels: 0 as an origin is none."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What moves and what stands still.
+
+    Attributes:
+        moving, still: ``(B, 1, H, W)`` bool, the pixels of the result that are surely the one or the other.
+        thing, ground: ``(B, 2, H, W)``, displacements, carried on beyond those.
+    """
+
+    moving: Tensor
+    still: Tensor
+    thing: Tensor
+    ground: Tensor
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """How two layers meet.
+
+    Attributes:
+        where: ``(B, 1, H, W)`` bool, the pixels of the result that this holds for.
+        covered: ``(B, 1, H, W)`` from 0 to 1, how much of the thing stands here.
+        left: ``(B, 1, H, W)`` from 0 to 1, how much of it stood here in the source.
+        layers: what meets.
+    """
+
+    where: Tensor
+    covered: Tensor
+    left: Tensor
+    layers: Layers
+
+    def part(self, rendering: Rendering) -> Rendering:
+        """The rendering with one layer or the other at each pixel, for patches to be taken from."""
+        thing = self.covered > 0.5
+        hidden = ~thing & (self.left > 0.5)
+        displacement = torch.where(thing, self.layers.thing, self.layers.ground)
+        visibility = SURE - 2 * SURE * hidden.float()
+        return replace(
+            rendering,
+            displacement=torch.where(self.where, displacement, rendering.displacement),
+            visibility=torch.where(self.where, visibility, rendering.visibility),
+        )
+
+    def soften(self, rendering: Rendering, source: Tensor) -> Rendering:
+        """What was parted and filled, with soft edges.
+
+        Where the thing ends it is mixed with its ground, which takes a fill's place there; one pixel further
+        on, too: a photo has pixels between those of its window, and a displacement between two layers' leads
+        nowhere.
+        """
+        assert rendering.origin is not None
+        edge = self.where & grown(self.where & (self.covered > 0), 1)
+        beside = self.where & grown(edge, 1) & ~edge
+        soft = edge | beside
+        colour = torch.lerp(sample(source, self.layers.ground), rendering.colour, self.left)
+        shown = torch.where(edge, self.covered, torch.where(beside, 0.0, 1 - self.left))
+        origin = torch.where(self.left > 0.5, rendering.origin, self.layers.ground + SOMEWHERE)
+        return replace(
+            rendering,
+            displacement=torch.where(edge, self.layers.thing, rendering.displacement),
+            visibility=torch.where(self.where, undecided(shown), rendering.visibility),
+            colour=torch.where(soft, colour, rendering.colour),
+            origin=torch.where(soft, origin, rendering.origin),
+        )
+
+
+def find_outlines(rendering: Rendering, batch: DragBatch, length: Tensor) -> Outlines:
+    """Part what moves from what stands still near where one ends.
+
+    Args:
+        rendering: with holes as they are shown.
+        length: ``(B, 1, 1, 1)``, the longest drag in pixels.
+    """
+    with torch.autocast(batch.mask.device.type, enabled=False):
+        return _find_outlines(rendering, batch, length)
+
+
+def _find_outlines(rendering: Rendering, batch: DragBatch, length: Tensor) -> Outlines:
+    shown = rendering.shown()
+    seen, steep = shown > 0.5, grown(slope(rendering.displacement) > STEEP, BESIDE)
+    layers = _layers(rendering.displacement, seen, steep, batch, length)
+    apart = layers.thing - layers.ground
+    distance = apart.square().sum(1, keepdim=True)
+    near = (steep | grown(~seen, BESIDE + 1)) & (batch.mask > 0.5) & (distance > BESIDE**2)
+    near &= layers.moving.sum((1, 2, 3), keepdim=True) > LEAST_AREA
+
+    found = _found(rendering.displacement, seen, layers, batch, near)
+    in_thing, in_ground = sample(found, layers.thing), sample(found, layers.ground)
+    way = (rendering.displacement - layers.ground) * apart
+    way = (way.sum(1, keepdim=True) / distance.clamp_min(1e-3)).clamp(0, 1)  # 0 = as ground, 1 = as thing
+    in_front = ((way - BEHIND) * 10 + 0.5).clamp(0, 1)
+    covered = _sharp(in_thing + TRUST * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
+    left = _sharp(in_ground + TRUST * (1 - 2 * shown))
+    left = F.max_pool2d(left, 2 * MARGIN + 1, stride=1, padding=MARGIN)
+
+    told = _mean_around(_difference(batch.source, rendering.displacement, layers)) > APART
+    told &= (covered > 0.5) | (_mean_around(in_ground.abs()) > UNKNOWN)
+    rest = steep & seen & (covered < 0.5) & (left > 0.5)
+    return Outlines(near & (told | ~seen) & ~_thick(rest), covered, left, layers)
+
+
+def _layers(displacement: Tensor, seen: Tensor, steep: Tensor, batch: DragBatch, length: Tensor) -> Layers:
+    """The displacement parted by how far it goes, where it is sure: away from outlines, and at targets."""
+    sure = seen & (~steep | (near_targets(batch, FINE_HOLD) > 0.5))
+    moves = torch.hypot(displacement[:, :1], displacement[:, 1:]) > (STANDS * length).clamp_min(STILL)
+    moving, still = sure & moves, sure & ~moves
+    return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (moving, still)))
+
+
+def _found(displacement: Tensor, seen: Tensor, layers: Layers, batch: DragBatch, near: Tensor) -> Tensor:
+    """What each pixel of the source is, ``(B, 1, H, W)``: 1 of the thing, -1 of the ground, 0 of neither.
+
+    What moves or stands still in the result says it of where it is taken from; what is hidden says that a
+    thing stood there; outside the mask all is ground. Pixels that are asked for, by ``near`` through either
+    layer, are found by those of their colours around.
+    """
+    claims, arrived = forward_warp(torch.cat((layers.moving, layers.still), 1).float(), displacement)
+    thing, ground = (claims * arrived).clamp(max=1).split(1, 1)
+    hole = ~grown(seen, BESIDE + 1)
+    thing = torch.maximum(thing, hole.float())
+    ground = torch.maximum(ground * ~grown(~seen, BESIDE), 1 - batch.mask) * ~hole
+    return _by_colours(torch.cat((thing, ground), 1), batch.source, _taken(near, layers))
+
+
+def _taken(where: Tensor, layers: Layers) -> Tensor:
+    """The pixels of the source, ``(B, 1, H, W)`` bool, that pixels of the result ask for through either."""
+    height, width = where.shape[-2:]
+    edit, _, y, x = where.nonzero().T
+    taken = torch.zeros_like(where)
+    for layer in (layers.thing, layers.ground):
+        across, down = layer.round().long()[edit, :, y, x].T
+        taken[edit, 0, (y + down).clamp(0, height - 1), (x + across).clamp(0, width - 1)] = True
+    return grown(taken, 1)
+
+
+def _by_colours(claims: Tensor, source: Tensor, asked: Tensor) -> Tensor:
+    """Of which of two claims pixels of like colours around are.
+
+    A joint bilateral mean (Petschnigg et al., SIGGRAPH 2004).
+
+    Args:
+        claims: ``(B, 2, H, W)`` from 0 to 1.
+        source: ``(B, 3, H, W)`` in [-1, 1].
+        asked: ``(B, 1, H, W)`` bool, the pixels that are asked for.
+
+    Returns:
+        ``(B, 1, H, W)``: 1 for the first claim, -1 for the second and 0 for neither, or where it was not
+        asked.
+    """
+    count, _, height, width = source.shape
+    edit, _, y, x = asked.nonzero().T
+    steps = torch.arange(-REACH, REACH + 1, STRIDE, device=source.device)
+    around = torch.cartesian_prod(steps, steps)
+    around = around[around.square().sum(1) <= REACH**2]
+    down, across = around.T
+    there = (y[:, None] + down).clamp(0, height - 1) * width + (x[:, None] + across).clamp(0, width - 1)
+    there = there + edit[:, None] * height * width
+    here = (edit * height + y) * width + x
+    table = torch.cat((source, claims), 1).permute(0, 2, 3, 1).reshape(-1, 5)
+    colours, votes = table[there].split((3, 2), 2)
+    difference = (colours - table[here, None, :3]).square().sum(2) / ALIKE**2
+    distance = around.square().sum(1) / (REACH / 2) ** 2
+    weight = torch.exp(-(difference + distance) / 2)
+    first, second = torch.einsum("nk,nkc->cn", weight, votes) * STRIDE**2
+    answer = claims.new_zeros(count * height * width)
+    answer[here] = (first - second) / (first + second + PLAIN)
+    return answer.view(count, 1, height, width)
+
+
+def _difference(source: Tensor, displacement: Tensor, layers: Layers) -> Tensor:
+    """``(B, 1, H, W)``: the farthest from each other of the colours, from -1 to 1, that either layer shows
+    here and the network's displacement does."""
+    three = [sample(source, field) for field in (displacement, layers.thing, layers.ground)]
+    pairs = torch.stack([three[i] - three[i - 1] for i in range(3)])
+    return pairs.square().sum(2, keepdim=True).amax(0).sqrt()
+
+
+def slope(displacement: Tensor) -> Tensor:
+    """``(B, 1, H, W)``: by how much a displacement ``(B, 2, H, W)`` changes towards the neighbours."""
+    across = (displacement[..., 1:] - displacement[..., :-1]).square().sum(1, keepdim=True)
+    down = (displacement[..., 1:, :] - displacement[..., :-1, :]).square().sum(1, keepdim=True)
+    across = torch.maximum(F.pad(across, (0, 1)), F.pad(across, (1, 0)))
+    down = torch.maximum(F.pad(down, (0, 0, 0, 1)), F.pad(down, (0, 0, 1, 0)))
+    return (across + down).sqrt()
+
+
+def grown(where: Tensor, pixels: int) -> Tensor:
+    """``(B, 1, H, W)`` bool, and all within a square of so many pixels to each side."""
+    across = F.max_pool2d(where.float(), (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
+    return F.max_pool2d(across, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0)) > 0
+
+
+def _thick(where: Tensor) -> Tensor:
+    """The parts that are somewhere thicker than THICK to each side, and what hangs together with those."""
+    part = ~grown(~where, THICK)
+    for _ in range(SPREAD):
+        part = grown(part, THICK) & where
+    return part
+
+
+def _sharp(found: Tensor) -> Tensor:
+    return (SHARP * found + 0.5).clamp(0, 1)
+
+
+def _mean_around(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2 * AROUND + 1, stride=1, padding=AROUND)
