@@ -23,8 +23,11 @@ from lightningdrag.evaluation.job import Job, Workshop
 from lightningdrag.evaluation.report import build_report
 from lightningdrag.evaluation.run import run
 from lightningdrag.evaluation.tables import markdown
-from lightningdrag.models.builtin import constraints, model, network, patch_fill
+from lightningdrag.models.builtin import constraints, model, network, outlines, patch_fill
 from lightningdrag.models.builtin.model import BuiltinModel
+
+WITHOUT_PATCHES = {"FEW": 10**9}
+WITHOUT_OUTLINES = {"LEAST_AREA": 10**9}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it ships": {},
@@ -40,8 +43,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "certain 6": {"CERTAIN": 6.0},
     "doubt 1, certain 3": {"DOUBT": 1.0, "CERTAIN": 3.0},
     "paint nothing": {"DOUBT": 100.0},
-    "fills without patches": {"FEW": 10**9},
-    "fills without patches, certain 3": {"FEW": 10**9, "CERTAIN": 3.0},
+    "fills without patches": WITHOUT_PATCHES,
+    "fills without patches, certain 3": {**WITHOUT_PATCHES, "CERTAIN": 3.0},
+    "outlines as the network has them": WITHOUT_OUTLINES,
+    "outlines where displacement changes by 2": {"STEEP": 2.0},
+    "outlines where it changes by 0.7": {"STEEP": 0.7},
+    "outlines by the network alone": {"TRUST": 10.0},
+    "outlines by colours alone": {"TRUST": 0.0},
     "candidates free at targets": {"AGREE": 1e-3},
     "candidates agree further": {"AGREE": 0.1},
     "noise nearer to targets": {"CALM": 0.09},
@@ -59,7 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "drags split at 30 px": {"max_step": 30.0},
 }
 """Variants of how an edit is asked for."""
-PLACES = (constraints, network, model, patch_fill, BuiltinModel)
+PLACES = (constraints, network, model, outlines, patch_fill, BuiltinModel)
 """Where the constants are."""
 
 

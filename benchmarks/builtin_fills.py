@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from builtin_ablation import changed
+from builtin_ablation import WITHOUT_OUTLINES, WITHOUT_PATCHES, changed
 from lightningdrag.checkpoints.builtin import load_builtin
-from lightningdrag.models.builtin import patch_fill
+from lightningdrag.models.builtin import outlines, patch_fill
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.patch_fill import patched
@@ -59,7 +59,7 @@ def fills(model: BuiltinModel, batch: Batch, hidden: Tensor) -> dict[str, Tensor
 
 def painted(model: BuiltinModel, batch: Batch) -> Rendering:
     """What the model renders, its colours as painted, with visibility known."""
-    with changed((patch_fill,), {"FEW": 10**9}):
+    with changed((patch_fill, outlines), {**WITHOUT_PATCHES, **WITHOUT_OUTLINES}):
         rendering = model.likeliest(batch.drags)
     rendering = with_true_visibility(rendering, batch.labels)
     unknown = F.interpolate(batch.labels.visible + batch.labels.hidden, scale_factor=LABEL_STRIDE) == 0

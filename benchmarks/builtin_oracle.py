@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from builtin_ablation import WITHOUT_OUTLINES, changed
 from lightningdrag.checkpoints.builtin import load_builtin
+from lightningdrag.models.builtin import outlines
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.training.loader import Batch, validation_batches
 from lightningdrag.training.losses import LABEL_STRIDE
@@ -28,7 +30,8 @@ def variants(model: BuiltinModel, batch: Batch) -> dict[str, Tensor]:
     """Pictures ``(B, 3, H, W)`` by what is known to be true in them."""
     drags, labels = batch.drags, batch.labels
     source = drags.source
-    rendering = model.likeliest(drags)
+    with changed((outlines,), WITHOUT_OUTLINES):  # they show the ground as a fill
+        rendering = model.likeliest(drags)
     visible, hidden = (F.interpolate(x, scale_factor=LABEL_STRIDE) for x in (labels.visible, labels.hidden))
     displacement = F.interpolate(labels.displacement, scale_factor=LABEL_STRIDE)
 

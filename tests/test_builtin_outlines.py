@@ -21,7 +21,6 @@ from lightningdrag.window import Window
 SIZE = 96
 SHIFT = 16
 CENTRE, RADIUS = (36.0, 48.0), 16
-LENGTH = torch.full((1, 1, 1, 1), float(SHIFT))
 THING, GROUND = torch.tensor([0.8, 0.2, -0.4]), torch.tensor([-0.6, -0.2, 0.5])
 
 
@@ -67,7 +66,7 @@ def rendering(sigma: float = 3.0, hidden: Tensor | None = None) -> Rendering:
 
 def finished(answer: Rendering, edit: DragBatch) -> Rendering:
     """With outlines, and fills just as they were painted."""
-    outlines = find_outlines(answer, edit, LENGTH)
+    outlines = find_outlines(answer, edit)
     parted = outlines.part(answer)
     return outlines.soften(
         dataclasses.replace(parted, origin=torch.zeros_like(parted.displacement)), edit.source
@@ -106,14 +105,14 @@ def test_a_stretch_is_left_alone() -> None:
         rendering(), displacement=torch.cat((ramp, 0 * ramp), 1), visibility=torch.full_like(ramp, 9.0)
     )
     assert slope(answer.displacement).max() < 1
-    assert not find_outlines(answer, batch(source), LENGTH).where.any()
+    assert not find_outlines(answer, batch(source)).where.any()
 
 
 def test_where_thing_and_ground_look_alike_nothing_is_torn() -> None:
     """A part of something even, which is drawn along."""
     source = picture(disc(CENTRE[0]), thing=GROUND)
     answer = dataclasses.replace(rendering(), visibility=torch.full((1, 1, SIZE, SIZE), 9.0))
-    outlines = find_outlines(answer, batch(source), LENGTH)
+    outlines = find_outlines(answer, batch(source))
     between = (answer.displacement[:, :1] / SHIFT + 0.5).abs() < 0.2
     assert (slope(answer.displacement) > 1)[between].all()
     assert outlines.where[between].float().mean() < 0.1
@@ -124,7 +123,7 @@ def test_a_wide_part_that_the_network_stretches_is_not_hidden() -> None:
     """It drew the thing out from where it stood; all of it is seen, and stays so."""
     source, edit = picture(disc(CENTRE[0])), batch(picture(disc(CENTRE[0])))
     answer = dataclasses.replace(rendering(5.0), visibility=torch.full((1, 1, SIZE, SIZE), 9.0))
-    hidden = find_outlines(answer, edit, LENGTH).part(answer).shown() < 0.5
+    hidden = find_outlines(answer, edit).part(answer).shown() < 0.5
     assert hidden.sum() < 0.1 * (disc(CENTRE[0]) * (1 - disc(CENTRE[0] + SHIFT))).sum()
     assert answer.compose(source).isfinite().all()
 
@@ -158,27 +157,27 @@ def test_what_does_not_move_and_what_lies_outside_the_mask_stays() -> None:
     source = picture(disc(CENTRE[0]))
     answer, edit = rendering(), batch(source)
     edit.mask[..., 62:] = 0
-    assert not find_outlines(answer, edit, LENGTH).where[..., 62:].any()
+    assert not find_outlines(answer, edit).where[..., 62:].any()
     still = dataclasses.replace(answer, displacement=0 * answer.displacement)
-    assert not find_outlines(still, edit, LENGTH).where.any()
+    assert not find_outlines(still, edit).where.any()
 
 
 def test_edits_of_a_batch_do_not_know_of_each_other() -> None:
     sources = torch.cat((picture(disc(CENTRE[0])), picture(disc(CENTRE[0]), thing=GROUND)))
     single = rendering()
     both = Rendering(*(x.expand(2, -1, -1, -1) for x in list(vars(single).values())[:4]))
-    together = find_outlines(both, batch(sources), LENGTH.expand(2, -1, -1, -1))
+    together = find_outlines(both, batch(sources))
     for i in range(2):
-        alone = find_outlines(single, batch(sources[i : i + 1]), LENGTH)
+        alone = find_outlines(single, batch(sources[i : i + 1]))
         assert (alone.where == together.where[i : i + 1]).all()
         assert torch.allclose(alone.covered, together.covered[i : i + 1], atol=1e-5)
 
 
 def test_in_training_too_it_computes_in_float32() -> None:
     source = picture(disc(CENTRE[0]))
-    answer = find_outlines(rendering(), batch(source), LENGTH)
+    answer = find_outlines(rendering(), batch(source))
     with torch.autocast("cpu", torch.bfloat16):
-        under_autocast = find_outlines(rendering(), batch(source), LENGTH)
+        under_autocast = find_outlines(rendering(), batch(source))
     assert (answer.covered == under_autocast.covered).all()
 
 

@@ -29,8 +29,10 @@ STEEP = 1.0
 """Pixels by which displacement changes from one pixel to the next where it is no stretch but an outline."""
 BESIDE = 2
 """Pixels beside such a place, and beside the rim of a hole, that are no surer."""
-STANDS = 0.25
-"""Share of the longest drag: what moves less is ground."""
+RIM, FAR = 2, 8
+"""Pixels from what is seen, and from what moves, within which it may be of the thing that is hidden."""
+STANDS, BY = 0.25, 24
+"""Share of the farthest that anything moves within so many pixels: what moves less is ground there."""
 LEAST_AREA = 36
 """Pixels that have to move for there to be a thing."""
 REACH, STRIDE = 8, 2
@@ -125,24 +127,24 @@ class Outlines:
         )
 
 
-def find_outlines(rendering: Rendering, batch: DragBatch, length: Tensor) -> Outlines:
+def find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     """Part what moves from what stands still near where one ends.
 
     Args:
         rendering: with holes as they are shown.
-        length: ``(B, 1, 1, 1)``, the longest drag in pixels.
     """
     with torch.autocast(batch.mask.device.type, enabled=False):
-        return _find_outlines(rendering, batch, length)
+        return _find_outlines(rendering, batch)
 
 
-def _find_outlines(rendering: Rendering, batch: DragBatch, length: Tensor) -> Outlines:
+def _find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     shown = rendering.shown()
     seen, steep = shown > 0.5, grown(slope(rendering.displacement) > STEEP, BESIDE)
-    layers = _layers(rendering.displacement, seen, steep, batch, length)
+    layers = _layers(rendering.displacement, seen, steep, batch)
     apart = layers.thing - layers.ground
     distance = apart.square().sum(1, keepdim=True)
-    near = (steep | grown(~seen, BESIDE + 1)) & (batch.mask > 0.5) & (distance > BESIDE**2)
+    rim = grown(~seen, BESIDE + 1) & grown(seen, RIM)
+    near = (steep & seen | rim) & (batch.mask > 0.5) & (distance > BESIDE**2)
     near &= layers.moving.sum((1, 2, 3), keepdim=True) > LEAST_AREA
 
     found = _found(rendering.displacement, seen, layers, batch, near)
@@ -151,6 +153,7 @@ def _find_outlines(rendering: Rendering, batch: DragBatch, length: Tensor) -> Ou
     way = (way.sum(1, keepdim=True) / distance.clamp_min(1e-3)).clamp(0, 1)  # 0 = as ground, 1 = as thing
     in_front = ((way - BEHIND) * 10 + 0.5).clamp(0, 1)
     covered = _sharp(in_thing + TRUST * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
+    covered *= seen | grown(layers.moving, FAR)
     left = _sharp(in_ground + TRUST * (1 - 2 * shown))
     left = F.max_pool2d(left, 2 * MARGIN + 1, stride=1, padding=MARGIN)
 
@@ -160,10 +163,11 @@ def _find_outlines(rendering: Rendering, batch: DragBatch, length: Tensor) -> Ou
     return Outlines(near & (told | ~seen) & ~_thick(rest), covered, left, layers)
 
 
-def _layers(displacement: Tensor, seen: Tensor, steep: Tensor, batch: DragBatch, length: Tensor) -> Layers:
+def _layers(displacement: Tensor, seen: Tensor, steep: Tensor, batch: DragBatch) -> Layers:
     """The displacement parted by how far it goes, where it is sure: away from outlines, and at targets."""
     sure = seen & (~steep | (near_targets(batch, FINE_HOLD) > 0.5))
-    moves = torch.hypot(displacement[:, :1], displacement[:, 1:]) > (STANDS * length).clamp_min(STILL)
+    distance = torch.hypot(displacement[:, :1], displacement[:, 1:])
+    moves = distance > (STANDS * _most_around(distance, BY)).clamp_min(STILL)
     moving, still = sure & moves, sure & ~moves
     return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (moving, still)))
 
@@ -247,8 +251,12 @@ def slope(displacement: Tensor) -> Tensor:
 
 def grown(where: Tensor, pixels: int) -> Tensor:
     """``(B, 1, H, W)`` bool, and all within a square of so many pixels to each side."""
-    across = F.max_pool2d(where.float(), (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
-    return F.max_pool2d(across, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0)) > 0
+    return _most_around(where.float(), pixels) > 0
+
+
+def _most_around(x: Tensor, pixels: int) -> Tensor:
+    across = F.max_pool2d(x, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
+    return F.max_pool2d(across, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
 
 
 def _thick(where: Tensor) -> Tensor:
