@@ -30,6 +30,7 @@ def variants(model: BuiltinModel, batch: Batch) -> dict[str, Tensor]:
     """Pictures ``(B, 3, H, W)`` by what is known to be true in them."""
     drags, labels = batch.drags, batch.labels
     source = drags.source
+    shipped = model.likeliest(drags).compose(source)
     with changed((outlines,), WITHOUT_OUTLINES):  # they show the ground as a fill
         rendering = model.likeliest(drags)
     visible, hidden = (F.interpolate(x, scale_factor=LABEL_STRIDE) for x in (labels.visible, labels.hidden))
@@ -48,6 +49,7 @@ def variants(model: BuiltinModel, batch: Batch) -> dict[str, Tensor]:
     field = drag_displacement(drags.handles, drags.targets, drags.anchors, drags.mask, weights=drags.valid)
     return {
         "analytic warp": sample(source, field),
+        "model, with outlines": shipped,
         "model": picture("model", "model", "model"),
         "visibility known": picture("model", "true", "model"),
         "visibility and fill known": picture("model", "true", "true"),

@@ -22,6 +22,7 @@ from lightningdrag.masks import bounding_box, distance_to_rim
 from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.models.protocol import MotionEdit, PaintedEdit
 from lightningdrag.photo import Photo
+from lightningdrag.warp import sample
 from lightningdrag.window import Box, Window
 
 FEATHER = 3
@@ -150,12 +151,17 @@ def _coloured_through(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _opacity_behind(alpha: np.ndarray, window: Window, edit: MotionEdit) -> np.ndarray:
-    """How opaque the ground is that a thing uncovers, ``(B, h, w, 1)`` from 0 to 1: as what stands still
-    around it."""
+    """How opaque the ground is that a thing uncovers, ``(B, h, w, 1)`` from 0 to 1: as the place that its
+    colour is from, else as what stands still around it."""
     seen = torch.from_numpy(window.crop(np.dstack([alpha] * 3))).permute(2, 0, 1)[None, :1] / 255.0
     motion, visibility = edit.displacement.float().cpu(), edit.visibility.float().cpu()
     known = visibility * (stillness(motion) + 1e-3)
-    return _hwc(carried_on(seen.expand(len(known), -1, -1, -1), known)).clip(0, 1)
+    seen = seen.expand(len(known), -1, -1, -1)
+    behind = carried_on(seen, known)
+    if edit.origin is not None:
+        origin = edit.origin.float().cpu()
+        behind = torch.where(origin.any(1, keepdim=True), sample(seen, origin), behind)
+    return _hwc(behind).clip(0, 1)
 
 
 def _bands(patch: np.ndarray, box: Box, depth: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

@@ -100,10 +100,12 @@ class MotionEdit:
 
     Attributes:
         displacement: ``(B, 2, H, W)`` backward displacement d = (dx, dy) in window pixels.
-        visibility: ``(B, 1, H, W)`` v in [0, 1]: is what stands here visible in the source?
+        visibility: ``(B, 1, H, W)`` v in [0, 1]: is what stands here visible in the source? 0 as well beside
+            the outline of what moves, where the ground stands in the colour.
         colour: ``(B, 3, H, W)`` in [-1, 1], what was hidden.
         origin: ``(B, 2, H, W)`` like d, where the colour's texture comes from in the source: from there a
-            photo that is larger than the window lends it what the window does not show. 0 = nowhere.
+            photo that is larger than the window lends it what the window does not show. 0 = nowhere; what
+            has its origin right here is a thousandth of a pixel from it.
     """
 
     displacement: Tensor

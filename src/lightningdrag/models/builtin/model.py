@@ -180,7 +180,7 @@ class BuiltinModel:
         displacement, visibility, colour, thing = answer.split((2, 1, 3, 1), 1)
         visibility = without_outline(visibility, displacement)
         rendering = Rendering(displacement, visibility, colour, thing)
-        outlines = find_outlines(rendering, batch)
+        outlines = find_outlines(rendering, batch).agreed(counts, batch)
         rendering = outlines.soften(patched(outlines.part(rendering), batch), batch.source)
         assert rendering.origin is not None
         colour, origin = agreed_fills(rendering.colour, rendering.origin, counts, batch)

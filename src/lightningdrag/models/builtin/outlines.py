@@ -13,13 +13,14 @@ What stretches is left alone: there displacement changes slowly, or the colours 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightningdrag.models.builtin.constraints import FINE_HOLD, near_targets
+from lightningdrag.models.builtin.constraints import FINE_HOLD, agreed, near_targets
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.network import Rendering, undecided
 from lightningdrag.models.builtin.surroundings import MARGIN, STILL, carried_on
@@ -30,24 +31,29 @@ STEEP = 1.0
 BESIDE = 2
 """Pixels beside such a place, and beside the rim of a hole, that are no surer."""
 RIM, FAR = 2, 8
-"""Pixels from what is seen, and from what moves, within which it may be of the thing that is hidden."""
+"""Pixels from what is seen, and from what moves, within which a hidden one may show the thing after all."""
 STANDS, BY = 0.25, 24
-"""Share of the farthest that anything moves within so many pixels: what moves less is ground there."""
+"""Share of the farthest that anything moves within so many pixels: what moves less is ground there. Where no
+ground is so near, nothing is parted."""
+STEP = 2.0
+"""Pixels by which both have to move differently."""
 LEAST_AREA = 36
 """Pixels that have to move for there to be a thing."""
-REACH, STRIDE = 8, 2
+SIGHT, EVERY = 8, 2
 """Pixels over which, and at every how many of them, a pixel of the source looks for others of its colours."""
+AT_ONCE = 8192
+"""Pixels that look at a time: each takes some 2 kB."""
 ALIKE = 0.12
 """Difference of colours, a Gaussian's sigma; they go from -1 to 1."""
 PLAIN = 0.3
 """Weight of finding nothing, in pixels of like colours right beside."""
-TRUST = 0.35
+NETWORK = 0.35
 """Weight of what the network says of a pixel, against what colours say."""
 BEHIND = 0.2
 """Share of the way from ground to thing that a displacement has to go for the thing to be in front there."""
 SHARP = 2.0
 """How steeply what was found covers."""
-APART, UNKNOWN = 0.25, 0.1
+APART, KNOWN = 0.25, 0.1
 """How much the colours around a pixel have to change, and how much has to be known of what stands there if it
 is to be shown as ground, for it to be parted at all."""
 AROUND = 2
@@ -55,15 +61,17 @@ AROUND = 2
 THICK, SPREAD = 2, 6
 """Pixels to each side: what the thing left behind is hidden where it is thinner, and else stretches, as do
 thinner parts that hang together with it over so many times as far."""
-SURE = 6.0
-"""A logit of visibility beyond doubt."""
+HELD = 0.65
+"""Nearness to a target from which on the network's displacement is sure: what the user said."""
+LITTLE = 0.02
+"""Share of the thing from which on a pixel is mixed."""
 SOMEWHERE = 1e-3
 """Pixels: 0 as an origin is none."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What moves and what stands still.
+    """What moves and what stands still, or moves far less.
 
     Attributes:
         moving, still: ``(B, 1, H, W)`` bool, the pixels of the result that are surely the one or the other.
@@ -83,7 +91,8 @@ class Outlines:
     Attributes:
         where: ``(B, 1, H, W)`` bool, the pixels of the result that this holds for.
         covered: ``(B, 1, H, W)`` from 0 to 1, how much of the thing stands here.
-        left: ``(B, 1, H, W)`` from 0 to 1, how much of it stood here in the source.
+        left: ``(B, 1, H, W)`` from 0 to 1, how much of it, or of its rim, stands in the source where the
+            ground that belongs here does.
         layers: what meets.
     """
 
@@ -92,16 +101,27 @@ class Outlines:
     left: Tensor
     layers: Layers
 
+    def agreed(self, counts: Sequence[int], batch: DragBatch) -> Outlines:
+        """With the first candidate's outlines at the targets, see :func:`~.constraints.agreed`."""
+        if max(counts) == 1:
+            return self
+        thing, ground = (agreed(x, counts, batch) for x in (self.layers.thing, self.layers.ground))
+        return Outlines(
+            agreed(self.where.float(), counts, batch) > 0.5,
+            agreed(self.covered, counts, batch),
+            agreed(self.left, counts, batch),
+            replace(self.layers, thing=thing, ground=ground),
+        )
+
     def part(self, rendering: Rendering) -> Rendering:
         """The rendering with one layer or the other at each pixel, for patches to be taken from."""
         thing = self.covered > 0.5
         hidden = ~thing & (self.left > 0.5)
         displacement = torch.where(thing, self.layers.thing, self.layers.ground)
-        visibility = SURE - 2 * SURE * hidden.float()
         return replace(
             rendering,
             displacement=torch.where(self.where, displacement, rendering.displacement),
-            visibility=torch.where(self.where, visibility, rendering.visibility),
+            visibility=torch.where(self.where, undecided(1 - hidden.float()), rendering.visibility),
         )
 
     def soften(self, rendering: Rendering, source: Tensor) -> Rendering:
@@ -112,7 +132,7 @@ class Outlines:
         nowhere.
         """
         assert rendering.origin is not None
-        edge = self.where & grown(self.where & (self.covered > 0), 1)
+        edge = self.where & grown(self.where & (self.covered > LITTLE), 1)
         beside = self.where & grown(edge, 1) & ~edge
         soft = edge | beside
         colour = torch.lerp(sample(source, self.layers.ground), rendering.colour, self.left)
@@ -140,36 +160,47 @@ def find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
 def _find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     shown = rendering.shown()
     seen, steep = shown > 0.5, grown(slope(rendering.displacement) > STEEP, BESIDE)
-    layers = _layers(rendering.displacement, seen, steep, batch)
+    held = near_targets(batch, FINE_HOLD)
+    layers = _layers(rendering.displacement, seen, seen & (~steep | (held > HELD)))
     apart = layers.thing - layers.ground
     distance = apart.square().sum(1, keepdim=True)
     rim = grown(~seen, BESIDE + 1) & grown(seen, RIM)
-    near = (steep & seen | rim) & (batch.mask > 0.5) & (distance > BESIDE**2)
-    near &= layers.moving.sum((1, 2, 3), keepdim=True) > LEAST_AREA
+    near = (steep & seen | rim) & (batch.mask > 0.5) & (distance > STEP**2)
+    near &= (layers.moving.sum((1, 2, 3), keepdim=True) > LEAST_AREA) & grown(layers.still, BY)
 
     found = _found(rendering.displacement, seen, layers, batch, near)
     in_thing, in_ground = sample(found, layers.thing), sample(found, layers.ground)
     way = (rendering.displacement - layers.ground) * apart
     way = (way.sum(1, keepdim=True) / distance.clamp_min(1e-3)).clamp(0, 1)  # 0 = as ground, 1 = as thing
     in_front = ((way - BEHIND) * 10 + 0.5).clamp(0, 1)
-    covered = _sharp(in_thing + TRUST * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
+    covered = _sharp(in_thing + NETWORK * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
     covered *= seen | grown(layers.moving, FAR)
-    left = _sharp(in_ground + TRUST * (1 - 2 * shown))
+    left = _sharp(in_ground + NETWORK * (1 - 2 * shown))
     left = F.max_pool2d(left, 2 * MARGIN + 1, stride=1, padding=MARGIN)
+    at_target = ((held - HELD) / (0.9 - HELD)).clamp(0, 1)  # there stands its handle, and at a pin the pin
+    left, covered = left * (1 - at_target), torch.lerp(covered, way, at_target)
 
     told = _mean_around(_difference(batch.source, rendering.displacement, layers)) > APART
-    told &= (covered > 0.5) | (_mean_around(in_ground.abs()) > UNKNOWN)
+    told &= (covered > 0.5) | (_mean_around(in_ground.abs()) > KNOWN)
     rest = steep & seen & (covered < 0.5) & (left > 0.5)
     return Outlines(near & (told | ~seen) & ~_thick(rest), covered, left, layers)
 
 
-def _layers(displacement: Tensor, seen: Tensor, steep: Tensor, batch: DragBatch) -> Layers:
-    """The displacement parted by how far it goes, where it is sure: away from outlines, and at targets."""
-    sure = seen & (~steep | (near_targets(batch, FINE_HOLD) > 0.5))
+def _layers(displacement: Tensor, seen: Tensor, sure: Tensor) -> Layers:
+    """The displacement parted by how far it goes, compared with what is near where it arrives or stood.
+
+    Args:
+        sure: ``(B, 1, H, W)`` bool, the pixels that tell what moves: away from outlines, and at targets.
+    """
     distance = torch.hypot(displacement[:, :1], displacement[:, 1:])
-    moves = distance > (STANDS * _most_around(distance, BY)).clamp_min(STILL)
+    left, _ = forward_warp(distance * seen, displacement)
+    most = torch.maximum(distance, left)
+    moves = distance > (STANDS * _most_around(most, BY)).clamp_min(STILL)
+    fastest = moves & (
+        distance > STANDS * _most_around(most, 3 * BY)
+    )  # far from it, ground that moves is "moving"
     moving, still = sure & moves, sure & ~moves
-    return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (moving, still)))
+    return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (sure & fastest, still)))
 
 
 def _found(displacement: Tensor, seen: Tensor, layers: Layers, batch: DragBatch, near: Tensor) -> Tensor:
@@ -180,7 +211,8 @@ def _found(displacement: Tensor, seen: Tensor, layers: Layers, batch: DragBatch,
     layer, are found by those of their colours around.
     """
     claims, arrived = forward_warp(torch.cat((layers.moving, layers.still), 1).float(), displacement)
-    thing, ground = (claims * arrived).clamp(max=1).split(1, 1)
+    # Rounded, for a GPU adds up in any order, and an edit shall be the same each time.
+    thing, ground = ((claims * arrived).clamp(max=1) * 256).round().div(256).split(1, 1)
     hole = ~grown(seen, BESIDE + 1)
     thing = torch.maximum(thing, hole.float())
     ground = torch.maximum(ground * ~grown(~seen, BESIDE), 1 - batch.mask) * ~hole
@@ -194,8 +226,13 @@ def _taken(where: Tensor, layers: Layers) -> Tensor:
     taken = torch.zeros_like(where)
     for layer in (layers.thing, layers.ground):
         across, down = layer.round().long()[edit, :, y, x].T
-        taken[edit, 0, (y + down).clamp(0, height - 1), (x + across).clamp(0, width - 1)] = True
+        taken[edit, 0, _reflected(y + down, height), _reflected(x + across, width)] = True
     return grown(taken, 1)
+
+
+def _reflected(index: Tensor, size: int) -> Tensor:
+    """As :func:`~lightningdrag.warp.sample` looks beyond the border."""
+    return (size - 1 - (size - 1 - index.abs()).abs()).clamp(0, size - 1)
 
 
 def _by_colours(claims: Tensor, source: Tensor, asked: Tensor) -> Tensor:
@@ -214,21 +251,22 @@ def _by_colours(claims: Tensor, source: Tensor, asked: Tensor) -> Tensor:
     """
     count, _, height, width = source.shape
     edit, _, y, x = asked.nonzero().T
-    steps = torch.arange(-REACH, REACH + 1, STRIDE, device=source.device)
+    steps = torch.arange(-SIGHT, SIGHT + 1, EVERY, device=source.device)
     around = torch.cartesian_prod(steps, steps)
-    around = around[around.square().sum(1) <= REACH**2]
+    around = around[around.square().sum(1) <= SIGHT**2]
     down, across = around.T
     there = (y[:, None] + down).clamp(0, height - 1) * width + (x[:, None] + across).clamp(0, width - 1)
     there = there + edit[:, None] * height * width
     here = (edit * height + y) * width + x
     table = torch.cat((source, claims), 1).permute(0, 2, 3, 1).reshape(-1, 5)
-    colours, votes = table[there].split((3, 2), 2)
-    difference = (colours - table[here, None, :3]).square().sum(2) / ALIKE**2
-    distance = around.square().sum(1) / (REACH / 2) ** 2
-    weight = torch.exp(-(difference + distance) / 2)
-    first, second = torch.einsum("nk,nkc->cn", weight, votes) * STRIDE**2
+    distance = around.float().square().sum(1) / (SIGHT / 2) ** 2
     answer = claims.new_zeros(count * height * width)
-    answer[here] = (first - second) / (first + second + PLAIN)
+    for some, others in zip(here.split(AT_ONCE), there.split(AT_ONCE), strict=True):
+        colours, votes = table[others].split((3, 2), 2)
+        difference = (colours - table[some, None, :3]).square().sum(2) / ALIKE**2
+        weight = torch.exp(-(difference + distance) / 2)
+        first, second = torch.einsum("nk,nkc->cn", weight, votes) * EVERY**2
+        answer[some] = (first - second) / (first + second + PLAIN)
     return answer.view(count, 1, height, width)
 
 
@@ -261,7 +299,8 @@ def _most_around(x: Tensor, pixels: int) -> Tensor:
 
 def _thick(where: Tensor) -> Tensor:
     """The parts that are somewhere thicker than THICK to each side, and what hangs together with those."""
-    part = ~grown(~where, THICK)
+    outside = F.pad((~where).float(), (THICK,) * 4, value=1.0)
+    part = F.max_pool2d(outside, 2 * THICK + 1, stride=1) == 0
     for _ in range(SPREAD):
         part = grown(part, THICK) & where
     return part
@@ -272,4 +311,4 @@ def _sharp(found: Tensor) -> Tensor:
 
 
 def _mean_around(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2 * AROUND + 1, stride=1, padding=AROUND)
+    return F.avg_pool2d(x, 2 * AROUND + 1, stride=1, padding=AROUND, count_include_pad=False)
