@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.compose import compose
@@ -325,3 +326,10 @@ def test_slopes_and_growing() -> None:
     dot[..., 4, 4] = True
     assert grown(dot, 2).sum() == 25
     assert not grown(~dot, 0)[..., 4, 4].any()
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 4, 7, 12, 24])
+def test_growing_far_is_exact(pixels: int) -> None:
+    where = torch.rand(2, 1, 60, 80, generator=torch.Generator().manual_seed(0)) > 0.999
+    side = 2 * pixels + 1
+    assert (grown(where, pixels) == (F.max_pool2d(where.float(), side, stride=1, padding=pixels) > 0)).all()

@@ -293,12 +293,26 @@ def grown(where: Tensor, pixels: int) -> Tensor:
 
 
 def _most_around(x: Tensor, pixels: int) -> Tensor:
-    across = F.max_pool2d(x, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
-    return F.max_pool2d(across, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
+    """The most of ``(B, C, H, W)`` >= 0 within a square of so many pixels to each side.
+
+    A wide window is made of windows of windows, one for each prime factor of its width.
+    """
+    width, step, side = 2 * pixels + 1, 1, 3
+    x = F.pad(x, (pixels,) * 4)
+    while width > 1:
+        if width % side:
+            side += 2
+            continue
+        x = F.max_pool2d(x, (1, side), stride=1, dilation=(1, step))
+        x = F.max_pool2d(x, (side, 1), stride=1, dilation=(step, 1))
+        width, step = width // side, step * side
+    return x
 
 
 def _thick(where: Tensor) -> Tensor:
     """The parts that are somewhere thicker than THICK to each side, and what hangs together with those."""
+    if not where.any():
+        return where
     outside = F.pad((~where).float(), (THICK,) * 4, value=1.0)
     part = F.max_pool2d(outside, 2 * THICK + 1, stride=1) == 0
     for _ in range(SPREAD):
