@@ -196,9 +196,8 @@ def _layers(displacement: Tensor, seen: Tensor, sure: Tensor) -> Layers:
     left, _ = forward_warp(distance * seen, displacement)
     most = torch.maximum(distance, left)
     moves = distance > (STANDS * _most_around(most, BY)).clamp_min(STILL)
-    fastest = moves & (
-        distance > STANDS * _most_around(most, 3 * BY)
-    )  # far from it, ground that moves is "moving"
+    # Far from what moves farthest, ground that goes along a little is "moving", too, but no part of the thing.
+    fastest = moves & (distance > STANDS * _most_around(most, 3 * BY))
     moving, still = sure & moves, sure & ~moves
     return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (sure & fastest, still)))
 
