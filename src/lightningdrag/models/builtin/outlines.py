@@ -196,7 +196,7 @@ def _layers(displacement: Tensor, seen: Tensor, sure: Tensor) -> Layers:
     left, _ = forward_warp(distance * seen, displacement)
     most = torch.maximum(distance, left)
     moves = distance > (STANDS * _most_around(most, BY)).clamp_min(STILL)
-    # Far from what moves farthest, ground that goes along a little is "moving", too, but no part of the thing.
+    # Far from what moves farthest, ground that goes along a little is "moving", too, but not the thing.
     fastest = moves & (distance > STANDS * _most_around(most, 3 * BY))
     moving, still = sure & moves, sure & ~moves
     return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (sure & fastest, still)))
