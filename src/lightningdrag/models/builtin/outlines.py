@@ -175,8 +175,7 @@ def _find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     in_front = ((way - BEHIND) * 10 + 0.5).clamp(0, 1)
     covered = _sharp(in_thing + NETWORK * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
     covered *= seen | grown(layers.moving, FAR)
-    left = _sharp(in_ground + NETWORK * (1 - 2 * shown))
-    left = F.max_pool2d(left, 2 * MARGIN + 1, stride=1, padding=MARGIN)
+    left = _most_around(_sharp(in_ground + NETWORK * (1 - 2 * shown)), MARGIN)
     at_target = ((held - HELD) / (0.9 - HELD)).clamp(0, 1)  # there stands its handle, and at a pin the pin
     left, covered = left * (1 - at_target), torch.lerp(covered, way, at_target)
 
