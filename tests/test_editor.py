@@ -19,6 +19,7 @@ import lightningdrag
 from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest, editor
 from lightningdrag.compose import FEATHER, compose
 from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
+from lightningdrag.masks import derive_mask
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.models.protocol import (
     Call,
@@ -62,6 +63,21 @@ class Painter:
                 raise EditCancelled
         shape = (inputs.num_images, *encoded.window.shape[1:])
         return PaintedEdit(torch.rand(shape, generator=generator) * 2 - 1)
+
+
+class Finder(Painter):
+    """One that finds the left half of what it looks at, whatever is pulled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms: list[Tensor] = []
+
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> Tensor:
+        assert inputs.mask.shape == encoded.window.shape[2:]
+        self.rooms.append(inputs.mask)
+        found = torch.zeros_like(inputs.mask)
+        found[:, : found.shape[1] // 2] = True
+        return found
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
@@ -111,6 +127,29 @@ def test_every_pixel_outside_the_mask_is_the_sources(edit, model) -> None:  # ty
         assert np.array_equal(photo.alpha[~result.mask], pixels[..., 3][~result.mask])
     if mask is not None:
         assert (result.mask >= mask).all()
+
+
+def test_without_a_mask_what_the_model_finds_may_change_and_no_more() -> None:
+    pixels, drags = noise(200, 200), [((60, 100), (80, 100)), ((150, 30), (150, 30))]
+    model = Finder()
+    result = DragEditor(model).edit(pixels, drags, seed=0)
+    assert model.rooms[0].all()
+    assert result.mask[:, :98].all()
+    assert not result.mask[:, 102:].any()
+    assert np.array_equal(result.photos[0].pixels[:, 102:], pixels[:, 102:])
+    assert result.request.mask is None
+    assert np.array_equal(DragEditor(Finder()).run(pixels, result.request).image, result.image)
+
+
+@pytest.mark.parametrize("given", [np.eye(200, dtype=bool), None])
+def test_a_model_is_not_asked_for_a_mask_that_is_given_or_where_nothing_moves(
+    given: np.ndarray | None,
+) -> None:
+    model = Finder()
+    to = (60, 60) if given is None else (80, 80)
+    mask = DragEditor(model).edit(noise(200, 200), [((60, 60), to)], given).mask
+    assert model.rooms == []
+    assert np.array_equal(mask, derive_mask([Drag((60, 60), to)], 200, 200) if given is None else given)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 256), (1200, 300), (700, 1000)])

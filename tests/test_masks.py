@@ -20,6 +20,7 @@ from lightningdrag.masks import (
     inside,
     read_mask,
     resized_mask,
+    search_room,
     to_runs,
     widen_mask,
 )
@@ -109,6 +110,16 @@ def test_a_longer_drag_gets_more_room_and_a_pin_none() -> None:
     pinned = derive_mask([Drag((50, 45), (55, 45)), Drag((10, 10), (10, 10))], WIDTH, HEIGHT)
     assert np.array_equal(pinned, short)
     assert derive_mask([Drag((10, 10), (10, 10))], WIDTH, HEIGHT)[10, 10]
+
+
+def test_there_is_more_room_to_look_in_than_to_change_whatever_the_photos_size() -> None:
+    drags = [Drag((50, 45), (55, 45)), Drag((90, 80), (90, 80))]
+    room = search_room(drags, WIDTH, HEIGHT)
+    assert (room >= derive_mask(drags, WIDTH, HEIGHT)).all()
+    assert not room.all()
+    assert search_room([Drag((50, 45), (80, 45))], WIDTH, HEIGHT).all()
+    large = search_room([drag.scaled(20, 20) for drag in drags], 20 * WIDTH, 20 * HEIGHT)
+    assert (large[10::20, 10::20] != room).mean() < 0.02
 
 
 def test_a_given_reach_is_that_of_every_drag() -> None:

@@ -79,6 +79,25 @@ def test_a_small_photo_is_seen_whole_and_continued_by_reflection() -> None:
     assert mask.sum() == 70 * 100  # what is not the photo cannot change
 
 
+def test_a_mask_of_the_window_comes_back_to_the_photo_and_is_false_beyond_it() -> None:
+    there = np.zeros((600, 900), bool)
+    there[230:310, 420:560] = True
+    for box in ((300, 200, 700, 400), (300, 0, 900, 600)):
+        window = choose_window(box, 900, 600, area=128**2, multiple=8, max_upscale=1.0)
+        back = window.photo_mask(window.crop_mask(there), 900, 600)
+        assert back.shape == there.shape
+        assert (back != there).sum() < 0.15 * there.sum()
+        assert (back[233:307, 423:557]).all()
+    small = choose_window((0, 0, 100, 70), 100, 70, area=512**2, multiple=64, max_upscale=1.0)
+    everything = np.ones((small.height, small.width), bool)
+    assert small.photo_mask(everything, 100, 70).all()
+    elsewhere = choose_window((300, 200, 700, 400), 2000, 600, area=128**2, multiple=8, max_upscale=1.0)
+    mask = elsewhere.photo_mask(np.ones((elsewhere.height, elsewhere.width), bool), 2000, 600)
+    x0, y0, x1, y1 = elsewhere.box
+    assert mask[y0:y1, x0:x1].all()
+    assert mask.sum() == (x1 - x0) * (y1 - y0)
+
+
 def test_a_speck_of_a_mask_is_seen_however_small_the_window() -> None:
     mask = np.zeros((3000, 4000), bool)
     mask[1500, 2000] = mask[10, 10] = True

@@ -22,8 +22,16 @@ from lightningdrag.allocator import kept_memory
 from lightningdrag.batching import in_step
 from lightningdrag.compose import compose, patches
 from lightningdrag.drag import DragLike, as_drags, augmented, split
-from lightningdrag.masks import MaskLike, read_mask
-from lightningdrag.models.protocol import Call, Callback, CandidateModel, DragModel, Encoded, PaintedEdit
+from lightningdrag.masks import MaskLike, read_mask, search_room
+from lightningdrag.models.protocol import (
+    Call,
+    Callback,
+    CandidateModel,
+    DragModel,
+    Encoded,
+    MaskModel,
+    PaintedEdit,
+)
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import MAX_BYTES, MAX_PIXELS, ImageLike, Photo, open_photo, save_photo, to_8bit
 from lightningdrag.request import EditRequest
@@ -145,7 +153,8 @@ class DragEditor:
         Args:
             image: a path, the bytes of a file, a PIL image, or an array (``photo.open_photo``).
             drags: handles and targets in the photo's pixels (``drag.as_drags``).
-            mask: white or True where the photo may change; None derives one (``masks.derive_mask``).
+            mask: white or True where the photo may change; None leaves that to the model, as far as it finds
+                what follows the drags, or else derives one from them alone (``masks.derive_mask``).
             callback: ``callback(step, total)`` after each step; returning False stops the edit.
             options: ``num_images``, ``steps``, ``guidance``, ``guidance_schedule``, ``noise_prior``,
                 ``max_step``, ``augment``, ``temperature``, ``strict``, ``seed`` of ``EditRequest``.
@@ -257,7 +266,7 @@ class EditSession:
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        mask, more = fitted.settled_mask(photo.width, photo.height)
+        mask, more = self._settled_mask(fitted)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
         photos, painted = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
@@ -271,6 +280,16 @@ class EditSession:
             warnings=(*photo.warnings, *warnings, *more),
         )
         return self._proposed
+
+    def _settled_mask(self, request: EditRequest) -> tuple[np.ndarray, list[str]]:
+        """The mask to use, and warnings; without one given, what a model that can say so finds to follow."""
+        photo, model, drags = self.photo, self._model, request.drags
+        if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
+            return request.settled_mask(photo.width, photo.height)
+        room = search_room(drags, photo.width, photo.height)
+        window = window_for(self._model, room, drags)
+        found = model.followers(self._encode(photo, window), drag_inputs(window, drags, room, request))
+        return window.photo_mask(found.numpy(), photo.width, photo.height), []
 
     def accept(self, index: int = 0) -> Photo:
         """Make a candidate of the last edit the photo of the next round; what was undone is forgotten.

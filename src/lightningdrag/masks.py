@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -19,6 +19,11 @@ REACH_OF_LENGTH = 0.75
 REACH_OF_SIDE = 0.2
 MOST_OF_SIDE = 0.45
 """Room around a drag: shares of its length and of the photo's short side together, and the most."""
+FAR_OF_LENGTH = 8.0
+FAR_OF_SIDE = 0.4
+"""How far from a drag one may look for what follows: shares of its length or of that side, the larger one."""
+DRAWN_SIDE = 512
+"""Longer side of a mask that need not be exact, in pixels."""
 
 
 def read_mask(source: MaskLike, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -78,7 +83,7 @@ def resized_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def derive_mask(drags: Sequence[Drag], width: int, height: int, reach: float | None = None) -> np.ndarray:
-    """A mask for drags that came without one, ``(height, width)`` bool.
+    """A mask for drags that came without one, from the drags alone, ``(height, width)`` bool.
 
     The union of a capsule for every drag: all points within r of the straight way from handle to
     target, so that handle, target and the way between are inside, with room for the rest of the part
@@ -87,10 +92,28 @@ def derive_mask(drags: Sequence[Drag], width: int, height: int, reach: float | N
     or outside; where all are pins, each has that room around it.
     """
     short = min(width, height)
-    moving = [drag for drag in drags if not drag.is_pin] or list(drags)
+    return _capsules(drags, width, height, lambda drag: _reach(drag, short) if reach is None else reach)
+
+
+def search_room(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
+    """Where a model may look for what follows some drags (:class:`~lightningdrag.models.protocol.MaskModel`).
+
+    Like :func:`derive_mask`, with r of eight times the drag's length, and at least 40 % of the short side;
+    drawn small and enlarged, as it is large and need not be exact.
+    """
+    scale = min(1.0, DRAWN_SIDE / max(width, height))
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    least = FAR_OF_SIDE * min(small)
+    shrunk = [drag.scaled(small[0] / width, small[1] / height) for drag in drags]
+    room = _capsules(shrunk, *small, lambda drag: max(FAR_OF_LENGTH * drag.length, least))
+    return resized_mask(room, width, height)
+
+
+def _capsules(drags: Sequence[Drag], width: int, height: int, reach: Callable[[Drag], float]) -> np.ndarray:
+    """All pixels within their reach of the drags, of which pins count only where all are."""
     mask = np.zeros((height, width), np.uint8)
-    for drag in moving:
-        _draw_capsule(mask, drag.handle, drag.target, _reach(drag, short) if reach is None else reach)
+    for drag in [drag for drag in drags if not drag.is_pin] or drags:
+        _draw_capsule(mask, drag.handle, drag.target, reach(drag))
     return mask > 0
 
 

@@ -63,6 +63,15 @@ class Window:
         part = self._part(mask.view(np.uint8), cv2.BORDER_CONSTANT)
         return self._resized(part * np.uint8(255)) > 0
 
+    def photo_mask(self, mask: np.ndarray, width: int, height: int) -> np.ndarray:
+        """A mask of the window at the photo's size, ``(height, width)`` bool; False beyond the window."""
+        x0, y0, x1, y1 = self.box
+        soft = cv2.resize(mask * np.uint8(255), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        whole = np.zeros((height, width), bool)
+        whole[top:bottom, left:right] = soft[top - y0 : bottom - y0, left - x0 : right - x0] > 127
+        return whole
+
     def _part(self, pixels: np.ndarray, border: int) -> np.ndarray:
         """The box at the photo's own scale."""
         height, width = pixels.shape[:2]

@@ -14,7 +14,9 @@ from torch import Tensor
 from lightningdrag.guidance import guidance_weights
 from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, agreed_fills, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
+from lightningdrag.models.builtin.followers import followers
 from lightningdrag.models.builtin.network import (
+    MOTION_STRIDE,
     NOISE_CHANNELS,
     Appearance,
     BuiltinNetwork,
@@ -129,6 +131,24 @@ class BuiltinModel:
         colour = rendering.colour.clamp(-1, 1)
         answers = (rendering.displacement, rendering.shown(), colour, rendering.origin)
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
+
+    @torch.inference_mode()
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> Tensor:
+        """What the likeliest motion moves (:class:`~.protocol.MaskModel`)."""
+        batch = self.batch(encoded.window, replace(inputs, num_images=1), len(inputs.handles))
+        evidence = gather_evidence(batch)
+        with self.autocast():
+            motion = self.sample_motion(
+                motion_prior(evidence),
+                [1.0] * self.default_steps,
+                batch,
+                evidence,
+                encoded.features,
+                None,
+            )
+        pixels = (motion.displacement.float() * evidence.length)[0].permute(1, 2, 0).contiguous()
+        found = followers(pixels.cpu().numpy(), inputs.handles.numpy(), inputs.targets.numpy(), MOTION_STRIDE)
+        return torch.from_numpy(found)
 
     @torch.inference_mode()
     def likeliest(self, batch: DragBatch) -> Rendering:

@@ -23,6 +23,8 @@ from lightningdrag.warp import sample
 
 MOTION_CHANNELS = 3
 """What is generated: backward displacement / L (x, y) and visibility in [-1, 1]."""
+MOTION_STRIDE = 8
+"""Side of its cells, in pixels of the window."""
 DECISIVENESS = 8.0
 """How steeply a pixel is either the source's or painted, and a fill either the ground or the thing; training
 keeps to honest odds (1)."""

@@ -1,0 +1,67 @@
+"""What follows some drags: a mask for edits that came without one, cut out of a motion that had all the room.
+
+A mask around the drags alone cuts through whatever is larger than it, and what is cut tears or stretches.
+With much room the motion generator finds the thing by itself, but it lets others come along, and the ground
+sway.  So a motion is made twice: once to see what follows, and once more with only that in the mask.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+MOVES = 0.12
+"""What moves by this share of the longest drag, or more, follows it."""
+ROOM = 0.07
+"""Around what follows, in geometric mean sides of the window: what moves has to end inside the mask."""
+WAY = 0.05
+"""Within this of a drag's way, likewise, everything counts as what follows, whatever the motion says."""
+
+
+def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray, cell: int) -> np.ndarray:
+    """A mask of what follows some drags, of where it was and where it goes, with room around it.
+
+    Args:
+        displacement: ``(h, w, 2)`` float32, backward, in pixels of the window.
+        handles, targets: ``(N, 2)`` (x, y) in its pixels. Pins among them are left out.
+        cell: side of the displacement's cells, in its pixels.
+
+    Returns:
+        ``(h * cell, w * cell)`` bool; empty where all are pins.
+    """
+    lengths = np.linalg.norm(targets - handles, axis=1)
+    handles, targets = handles[lengths > 0], targets[lengths > 0]
+    moves = np.linalg.norm(displacement, axis=2) / max(lengths.max(), 1)
+    column, row = (targets / cell).astype(int).clip(0, (moves.shape[1] - 1, moves.shape[0] - 1)).T
+    part = _connected(moves >= MOVES, row, column)
+    there = _finer(part, cell) > 0.5
+    whole = (there | _left(_finer(displacement, cell), there)).astype(np.uint8)
+    side = whole.size**0.5
+    ways = [*np.rint(np.stack((handles, targets), 1)).astype(np.int32)]
+    cv2.polylines(whole, ways, isClosed=False, color=1, thickness=2 * round(WAY * side) + 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(ROOM * side) + 1,) * 2)
+    room = cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
+    others = _finer((moves >= MOVES) & ~part, cell) > 0.5
+    return (room > 0) & ~others | (whole > 0)
+
+
+def _connected(moving: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The parts of ``moving``, ``(h, w)`` bool, that hold some of its cells."""
+    _, part = cv2.connectedComponents(moving.astype(np.uint8))
+    return moving & np.isin(part, part[row, column])
+
+
+def _left(displacement: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Where what now stands ``there`` was before, ``(H, W)`` bool."""
+    height, width = there.shape
+    row, column = np.nonzero(there)
+    origin = np.rint(np.stack((column, row), 1) + displacement[row, column]).astype(int)
+    x, y = origin[((origin >= 0) & (origin < (width, height))).all(1)].T
+    left = np.zeros(there.shape, np.uint8)
+    left[y, x] = 1
+    return cv2.morphologyEx(left, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) > 0  # what grew is scattered
+
+
+def _finer(cells: np.ndarray, cell: int) -> np.ndarray:
+    """Cells as pixels, between their centres linearly."""
+    return cv2.resize(cells.astype(np.float32), None, fx=cell, fy=cell, interpolation=cv2.INTER_LINEAR)

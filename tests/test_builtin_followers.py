@@ -1,0 +1,111 @@
+"""A mask of what follows: the thing where it was and where it goes, with room, and no other thing."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightningdrag import Drag, DragEditor
+from lightningdrag.masks import derive_mask, inside
+from lightningdrag.models.builtin.followers import MOVES, ROOM, followers
+from moving_square import SIDE as SQUARE_SIDE
+from moving_square import texture
+
+CELLS, CELL = 32, 8
+SIDE = CELLS * CELL
+LENGTH = 40.0
+HANDLE, TARGET = np.array([[80.0, 120.0]]), np.array([[80.0 + LENGTH, 120.0]])
+
+
+def field(*things: tuple[slice, slice, float]) -> np.ndarray:
+    """A displacement of nothing but some blocks of cells, which came from the left by so many pixels."""
+    displacement = np.zeros((CELLS, CELLS, 2), np.float32)
+    for rows, columns, by in things:
+        displacement[rows, columns, 0] = -by
+    return displacement
+
+
+THING = slice(8, 20), slice(11, 19), LENGTH
+"""Now in x 88..151 and y 64..159; before, 40 to the left."""
+
+
+def test_the_mask_holds_a_thing_where_it_was_and_where_it_goes_with_room_and_no_more() -> None:
+    mask = followers(field(THING), HANDLE, TARGET, CELL)
+    room = round(ROOM * SIDE)
+    assert mask.shape == (SIDE, SIDE)
+    assert mask[64:160, 48:152].all()
+    assert mask[112, 48 - room + CELL : 152 + room - CELL].all()
+    assert not mask[: 64 - room - CELL].any()
+    assert not mask[:, : 48 - room - CELL].any()
+    assert not mask[:, 152 + room + CELL :].any()
+
+
+def test_another_thing_that_moves_stays_out_and_so_does_the_room_where_it_lies() -> None:
+    other = slice(8, 20), slice(20, 24), LENGTH
+    alone, beside = (followers(field(*things), HANDLE, TARGET, CELL) for things in ([THING], [THING, other]))
+    there = np.zeros((SIDE, SIDE), bool)
+    there[72:152, 164:188] = True
+    assert alone[there].any()
+    assert not beside[there].any()
+
+
+def test_what_hardly_moves_does_not_follow() -> None:
+    sways = slice(8, 20), slice(19, 26), 0.8 * MOVES * LENGTH
+    assert np.array_equal(
+        followers(field(THING, sways), HANDLE, TARGET, CELL), followers(field(THING), HANDLE, TARGET, CELL)
+    )
+
+
+def test_the_longest_drag_says_what_moving_means() -> None:
+    slow = slice(8, 20), slice(11, 19), 0.2 * LENGTH
+    near = np.array([[80.0 + 0.2 * LENGTH, 120.0]])
+    both = np.concatenate((HANDLE, [[200.0, 40.0]])), np.concatenate((near, [[200.0, 40.0 + 2 * LENGTH]]))
+    assert followers(field(slow), HANDLE, near, CELL)[80, 120]
+    assert not followers(field(slow), *both, CELL)[80, 120]
+
+
+def test_pins_say_nothing() -> None:
+    pin = np.array([[230.0, 230.0]])
+    pinned = followers(field(THING), np.concatenate((HANDLE, pin)), np.concatenate((TARGET, pin)), CELL)
+    assert np.array_equal(pinned, followers(field(THING), HANDLE, TARGET, CELL))
+    assert not followers(field(THING), pin, pin, CELL).any()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_ways_of_the_drags_are_inside_whatever_a_network_predicts(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    wild = rng.normal(0, 60, (CELLS, CELLS, 2)).astype(np.float32)
+    handles, targets = rng.uniform(0, SIDE - 1, (2, 3, 2))
+    mask = followers(wild, handles, targets, CELL)
+    for share in np.linspace(0, 1, 9):
+        x, y = np.rint((1 - share) * handles + share * targets).astype(int).T
+        assert mask[y, x].all()
+
+
+def test_the_shipped_model_finds_a_thing_that_is_larger_than_the_room_of_its_drag() -> None:
+    """A square of textures half as wide as the picture, pulled at a corner."""
+    rng = np.random.default_rng(1)
+    side = 2 * SQUARE_SIDE
+    ground, thing = (cv2.resize(texture(rng, *tones), (side, side)) for tones in ((0, 90), (150, 255)))
+    square = slice(70, 230)
+    photo = ground.copy()
+    photo[square, square] = thing[square, square]
+    drag = Drag((90, 90), (120, 105))
+    alone = derive_mask([drag], side, side)
+    result = DragEditor.from_pretrained("builtin").edit(photo, [drag])
+    assert alone[square, square].mean() < 0.8
+    assert result.mask[square, square].mean() > 0.9
+    assert inside(result.mask, drag.target)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_found_mask_scales_with_the_photo(scale: int) -> None:
+    photo = texture(np.random.default_rng(2), 0, 255)
+    large = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    drag = Drag((60, 70), (80, 76))
+    editor = DragEditor.from_pretrained("builtin")
+    mask = editor.edit(large, [drag.scaled(scale, scale)]).mask[scale // 2 :: scale, scale // 2 :: scale]
+    assert (mask != editor.edit(photo, [drag]).mask).mean() < 0.06
