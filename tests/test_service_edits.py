@@ -21,7 +21,7 @@ pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
 from PIL import Image
 
-from lightningdrag import DragEditor, EditRequest
+from lightningdrag import Drag, DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
 from lightningdrag.service import workbench
 from lightningdrag.service.animation import encode_animation
@@ -143,16 +143,24 @@ def test_one_shot_edit_and_preview(server: Running, photo: Photo) -> None:
     assert len(server.state.store.get(photo.record["id"]).jobs) == 1  # the preview's is forgotten
 
 
-def test_the_derived_mask(server: Running, photo: Photo) -> None:
-    from lightningdrag import Drag
+def test_the_mask_that_an_edit_without_one_uses(server: Running, photo: Photo) -> None:
+    def mask(query: str = "") -> np.ndarray:
+        answer = server.client.post(f"{photo.address}/mask{query}", json={"drags": [DRAG]})
+        assert answer.headers["content-type"] == "image/png"
+        return np.asarray(Image.open(io.BytesIO(answer.content))) > 0
 
-    answer = server.client.post(f"{photo.address}/mask", json={"drags": [DRAG]})
-    expected = derive_mask([Drag(DRAG["handle"], DRAG["target"])], 160, 120)
-    assert ((np.asarray(Image.open(io.BytesIO(answer.content))) > 0) == expected).all()
-    answer = server.client.post(f"{photo.address}/mask?side=80", json={"drags": [DRAG]})
-    small = np.asarray(Image.open(io.BytesIO(answer.content))) > 0
+    found = mask()
+    assert np.array_equal(found, np.asarray(photo.image(photo.finish(photo.job())["mask"])) > 0)
+    assert np.array_equal(mask("?model=warp"), derive_mask([Drag(DRAG["handle"], DRAG["target"])], 160, 120))
+    small = mask("?side=80")
     assert small.shape == (60, 80)
-    assert abs(small.mean() - expected.mean()) < 0.02
+    assert abs(small.mean() - found.mean()) < 0.02
+    assert len(server.state.store.get(photo.record["id"]).jobs) == 1  # the masks' own are forgotten
+    astray = server.client.post(
+        f"{photo.address}/mask", json={"drags": [{"handle": [60, 50], "target": [999, 50]}]}
+    )
+    assert astray.status_code == 422
+    assert "999" in astray.json()["detail"]
 
 
 @pytest.mark.parametrize("kind", ["webp", "mp4"])

@@ -153,8 +153,7 @@ class DragEditor:
         Args:
             image: a path, the bytes of a file, a PIL image, or an array (``photo.open_photo``).
             drags: handles and targets in the photo's pixels (``drag.as_drags``).
-            mask: white or True where the photo may change; None leaves that to the model, as far as it finds
-                what follows the drags, or else derives one from them alone (``masks.derive_mask``).
+            mask: white or True where the photo may change; None takes that of ``EditSession.mask_for``.
             callback: ``callback(step, total)`` after each step; returning False stops the edit.
             options: ``num_images``, ``steps``, ``guidance``, ``guidance_schedule``, ``noise_prior``,
                 ``max_step``, ``augment``, ``temperature``, ``strict``, ``seed`` of ``EditRequest``.
@@ -245,6 +244,17 @@ class EditSession:
         image.paste(Image.fromarray(to_8bit(patch)), box[:2])
         return image
 
+    def mask_for(self, drags: Iterable[DragLike]) -> np.ndarray:
+        """The mask of an edit without one, ``(H, W)`` bool: what follows the drags, with room around it.
+
+        A model that cannot say what follows has ``masks.derive_mask``.
+
+        Raises:
+            RequestError: as :meth:`edit`.
+        """
+        request, _ = _request(drags, None).fitted(self.photo.width, self.photo.height)
+        return self._settled_mask(request)[0]
+
     def edit(
         self,
         drags: Iterable[DragLike],
@@ -280,16 +290,6 @@ class EditSession:
             warnings=(*photo.warnings, *warnings, *more),
         )
         return self._proposed
-
-    def _settled_mask(self, request: EditRequest) -> tuple[np.ndarray, list[str]]:
-        """The mask to use, and warnings; without one given, what a model that can say so finds to follow."""
-        photo, model, drags = self.photo, self._model, request.drags
-        if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
-            return request.settled_mask(photo.width, photo.height)
-        room = search_room(drags, photo.width, photo.height)
-        window = window_for(self._model, room, drags)
-        found = model.followers(self._encode(photo, window), drag_inputs(window, drags, room, request))
-        return window.photo_mask(found.numpy(), photo.width, photo.height), []
 
     def accept(self, index: int = 0) -> Photo:
         """Make a candidate of the last edit the photo of the next round; what was undone is forgotten.
@@ -336,6 +336,16 @@ class EditSession:
         self._round = index
         self._proposed = None
         self._encoded.clear()
+
+    def _settled_mask(self, request: EditRequest) -> tuple[np.ndarray, list[str]]:
+        """The mask of a fitted request, found by the model if none is given and it can; and warnings."""
+        photo, model, drags = self.photo, self._model, request.drags
+        if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
+            return request.settled_mask(photo.width, photo.height)
+        room = search_room(drags, photo.width, photo.height)
+        window = window_for(self._model, room, drags)
+        found = model.followers(self._encode(photo, window), drag_inputs(window, drags, room, request))
+        return window.photo_mask(found.numpy(), photo.width, photo.height), []
 
     def _stages(
         self, request: EditRequest, mask: np.ndarray, callback: Callback | None

@@ -6,13 +6,14 @@ import io
 import json
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 import pytest
 from editor_page import EXAMPLES, SHOWN, EditorPage
 from PIL import Image
 
 from lightningdrag.drag import Drag
-from lightningdrag.masks import derive_mask
+from lightningdrag.editor import DragEditor
 from lightningdrag.request import EditRequest
 
 NOSE, ASIDE = (262, 232), (236, 240)  # of chelsea.jpg, 451x300
@@ -70,7 +71,8 @@ def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None
     saved = np.array(Image.open(io.BytesIO(editor.download("PNG"))))
     source = np.array(Image.open(EXAMPLES / "chelsea.jpg"))
     request = EditRequest.from_json(editor.download("The edit, JSON"))
-    may_change = derive_mask(request.drags, source.shape[1], source.shape[0])
+    may_change = DragEditor.from_pretrained("builtin").open(source).mask_for(request.drags)
+    may_change = cv2.dilate(may_change.astype(np.uint8), np.ones((3, 3))) > 0  # numbers of threads may differ
     assert saved.shape == source.shape
     assert np.array_equal(saved[~may_change], source[~may_change])
     assert not np.array_equal(saved[may_change], source[may_change])
@@ -78,6 +80,29 @@ def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None
     for name, kind in (("JPEG", "JPEG"), ("WebP", "WEBP"), ("Animation, WebP", "WEBP")):
         picture = Image.open(io.BytesIO(editor.download(name)))
         assert (picture.format, picture.size) == (kind, (451, 300))
+
+
+def test_once_a_pull_rests_the_mask_is_what_follows(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    near = editor.page.evaluate("lightningdrag.editor.plan.mask")
+    editor.until("lightningdrag.editor.found.drags === lightningdrag.editor.state.drags")
+    editor.screenshot("following")
+    shown = editor.page.evaluate("lightningdrag.editor.plan.mask")
+    assert (shown["width"], shown["height"]) != (near["width"], near["height"])
+    mask = np.reshape(shown["data"], (shown["height"], shown["width"])) >= 128
+    source = np.array(Image.open(EXAMPLES / "chelsea.jpg"))
+    drags = [(drag["handle"], drag["target"]) for drag in editor.drags]
+    used = DragEditor.from_pretrained("builtin").open(source).mask_for(drags)
+    assert mask.shape == used.shape  # a photo smaller than masks are sent
+    assert (mask != used).mean() < 0.01  # numbers of threads may differ
+    editor.press("i")  # a drawn mask is begun from it
+    drawn = editor.state["mask"]
+    assert abs(sum(drawn["runs"][1::2]) / np.prod(drawn["size"]) - (1 - mask.mean())) < 0.02
+    editor.press("x")
+    editor.pull((100, 80), (110, 90))
+    assert editor.page.evaluate("lightningdrag.editor.plan.mask.width") == near["width"]
+    editor.until("lightningdrag.editor.found.drags === lightningdrag.editor.state.drags")
 
 
 def test_the_picture_and_the_edit_are_copied(editor: EditorPage, context) -> None:

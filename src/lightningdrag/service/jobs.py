@@ -21,7 +21,7 @@ class Job:
     """An edit or an animation of one session's photo.
 
     Attributes:
-        kind: "edit" or "animation".
+        kind: "edit", "mask" for what an edit without one would use, or "animation".
         round: of the session, where it starts.
         frames, format: of an animation.
         state: queued, running, done, failed or cancelled.
@@ -38,7 +38,7 @@ class Job:
     model: str
     round: int
     request: EditRequest
-    kind: Literal["edit", "animation"] = "edit"
+    kind: Literal["edit", "mask", "animation"] = "edit"
     frames: int = 0
     format: str = "webp"
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
@@ -98,14 +98,16 @@ class Job:
             raise Problem("not-found", f"no candidate {index}; there are {self.candidates}, from 0")
         return f"{self.id}-{index}"
 
-    def check_done(self, kind: str) -> None:
-        """Refuse jobs without results of this kind.
+    def check_done(self, *kinds: str) -> None:
+        """Refuse jobs without results of one of these kinds.
 
         Raises:
             Problem: ``not-finished`` or ``not-found``.
         """
-        if self.kind != kind:
-            raise Problem("not-found", f"this job is of kind {self.kind!r}; it has no results of an {kind}")
+        if self.kind not in kinds:
+            raise Problem(
+                "not-found", f"this job is of kind {self.kind!r}; it has no results of an {kinds[0]}"
+            )
         if self.state != "done":
             raise Problem("not-finished", f"the job is {self.state}; only done ones have results")
 
@@ -126,6 +128,7 @@ class Job:
             patch=store.changed(self.session, self.round),
             model=self.model,
             request=self.request,
+            mask_only=self.kind == "mask",
             frames=self.frames,
             format=self.format,
         )

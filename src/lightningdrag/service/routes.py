@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,9 +14,9 @@ from PIL import Image
 from pydantic import Field
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from lightningdrag.drag import as_drags, check_inside
-from lightningdrag.masks import derive_mask
+from lightningdrag.drag import as_drags
 from lightningdrag.photo import Photo
+from lightningdrag.request import EditRequest
 from lightningdrag.service.animation import available_formats
 from lightningdrag.service.examples import load_examples, photo_path
 from lightningdrag.service.jobs import Job
@@ -143,18 +143,22 @@ async def delete_session(session: ASession, server: Server) -> None:
 
 
 @router.post("/sessions/{session}/mask", response_class=Response, responses=_answers("image/png"))
-async def derived_mask(session: ASession, drags: DragsRecord, server: Server, side: Side = None) -> Response:
-    """The mask that these drags derive, 255 where the photo may change."""
+async def found_mask(
+    http: Request,
+    session: ASession,
+    drags: DragsRecord,
+    server: Server,
+    side: Side = None,
+    model: str | None = None,
+    round: int | None = None,
+) -> Response:
+    """The mask that an edit by these drags uses without one, 255 where the photo may change."""
 
-    def derive() -> bytes:
-        read = as_drags((drag.handle, drag.target) for drag in drags.drags)
-        check_inside(read, session.width, session.height)
-        scale = min(1.0, (side or np.inf) / max(session.width, session.height))
-        width, height = max(1, round(session.width * scale)), max(1, round(session.height * scale))
-        shrunk = [drag.scaled(width / session.width, height / session.height) for drag in read]
-        return _grey(derive_mask(shrunk, width, height))
+    def request() -> str:
+        return EditRequest(as_drags((drag.handle, drag.target) for drag in drags.drags)).to_json()
 
-    return Response(await server.heavy(derive), media_type="image/png")
+    job = await server.submit(session, await server.heavy(request), None, model, round, kind="mask")
+    return await _result(http, server, job, lambda: used_mask(job, server, side))
 
 
 @router.post("/sessions/{session}/preview", response_class=Response, responses=_IMAGES)
@@ -170,7 +174,7 @@ async def preview(
 ) -> Response:
     """Where things will go: the analytic warp."""
     job = await server.submit(session, request, mask, "warp", round)
-    return await _first_candidate(http, server, job, format, side)
+    return await _result(http, server, job, lambda: candidate(job, 0, server, format, side))
 
 
 @router.post("/sessions/{session}/jobs", status_code=202)
@@ -251,8 +255,8 @@ async def candidate(
 
 @router.get("/sessions/{session}/jobs/{job}/mask", response_class=Response, responses=_answers("image/png"))
 async def used_mask(job: AJob, server: Server, side: Side = None) -> Response:
-    """The mask that a job used: as given and widened, or derived."""
-    job.check_done("edit")
+    """The mask that a job used: as given and widened, or found."""
+    job.check_done("edit", "mask")
 
     def whole() -> bytes:
         mask = np.zeros((job.session.height, job.session.width), bool)
@@ -308,13 +312,15 @@ async def edit(
     session = await server.upload(await image.read())
     try:
         job = await server.submit(session, request, mask, model, 0)
-        return await _first_candidate(http, server, job, format, None)
+        return await _result(http, server, job, lambda: candidate(job, 0, server, format))
     finally:
         server.queue.remove(session)
 
 
-async def _first_candidate(http: Request, server: Server, job: Job, kind: Any, side: int | None) -> Response:
-    """Wait for a job, answer its first candidate and forget it; whoever hangs up gives it up."""
+async def _result(
+    http: Request, server: Server, job: Job, answer: Callable[[], Awaitable[Response]]
+) -> Response:
+    """Wait for a job, answer something of it and forget it; whoever hangs up gives it up."""
     try:
         gone = asyncio.ensure_future(_hangs_up(http))
         done = asyncio.ensure_future(job.wait())
@@ -323,7 +329,7 @@ async def _first_candidate(http: Request, server: Server, job: Job, kind: Any, s
         done.cancel()
         if job.problem is not None:
             raise job.problem
-        return await candidate(job, 0, server, kind, side)
+        return await answer()
     finally:
         server.queue.forget(job)
 

@@ -125,7 +125,7 @@ class SessionRecord(BaseModel):
 class JobRecord(BaseModel):
     id: str
     session: str
-    kind: Literal["edit", "animation"]
+    kind: Literal["edit", "mask", "animation"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     place: int | None
     step: int

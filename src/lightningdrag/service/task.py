@@ -58,6 +58,7 @@ class Task:
         patch: what was accepted since, in one piece: never more than the photo, after any number of rounds.
         model: one of the worker's models.
         request: the edit.
+        mask_only: find the mask of an edit without one, and no more.
         frames: 0 edits; more make an animation of so many frames.
         format: of an animation, one of ``animation.FORMATS``.
     """
@@ -68,6 +69,7 @@ class Task:
     patch: Patch | None
     model: str
     request: EditRequest
+    mask_only: bool = False
     frames: int = 0
     format: str = "webp"
 
@@ -89,7 +91,7 @@ class Outcome:
     Attributes:
         box: what the mask used holds.
         mask: ``(h, w)`` bool, the mask within the box.
-        candidates: pixels within the box, as ``Patch.pixels``; empty for an animation.
+        candidates: pixels within the box, as ``Patch.pixels``; empty for a mask or an animation.
         animation: an encoded animation, or nothing.
         request: with its seed settled.
         seconds: time of the edit.

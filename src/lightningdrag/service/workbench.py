@@ -65,7 +65,7 @@ class Workbench:
         }
 
     def run(self, tasks: Sequence[Task], callbacks: Sequence[Callback]) -> list[Outcome]:
-        """Do an animation, or edits by one model, in one pass of it where their windows allow.
+        """Make an animation, find a mask, or do edits by one model, in one pass where their windows allow.
 
         Args:
             callbacks: one for each task.
@@ -77,6 +77,8 @@ class Workbench:
         first = tasks[0]
         if first.frames:
             return [self._animate(first, callbacks[0])]
+        if first.mask_only:
+            return [self._find_mask(first)]
         sessions = [self._session(task) for task in tasks]
         requests = [task.request for task in tasks]
         try:
@@ -85,6 +87,13 @@ class Workbench:
         finally:
             for session in sessions:
                 session.forget_proposal()  # the server keeps what changed; whole photos would fill the memory
+
+    def _find_mask(self, task: Task) -> Outcome:
+        start = time.perf_counter()
+        mask = self._session(task).mask_for(task.request.drags)
+        x0, y0, x1, y1 = box = bounding_box(mask)
+        found = np.ascontiguousarray(mask[y0:y1, x0:x1])
+        return Outcome(box, found, (), b"", task.request, time.perf_counter() - start, ())
 
     def forget(self) -> None:
         """Drop what is kept, to have its memory back."""

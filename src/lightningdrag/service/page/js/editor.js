@@ -20,6 +20,7 @@ export class Editor extends EventTarget {
   running = null; // {label, share, controller}
   models = { models: [], animations: [], limits: null, ready: true };
   settings = loadSettings();
+  found = { drags: null, model: null, mask: null }; // what follows these drags, as the server says
   #masks = new WeakMap(); // {size, runs} -> raster
   #stroke = null; // the raster that is being painted
   #plan = { state: null, plan: null };
@@ -44,10 +45,11 @@ export class Editor extends EventTarget {
 
   /** The mask and the warp of the state, computed once for each. */
   get plan() {
-    if (this.#plan.state !== this.state || this.#plan.stroke !== this.#stroke) {
+    const { state, stroke, found } = this.#plan;
+    if (state !== this.state || stroke !== this.#stroke || found !== this.#found) {
       const drawn = this.#stroke ?? this.#drawn();
-      const plan = planPreview(this.work, this.state.drags, drawn);
-      this.#plan = { state: this.state, stroke: this.#stroke, plan };
+      const plan = planPreview(this.work, this.state.drags, drawn, this.#found);
+      this.#plan = { state: this.state, stroke: this.#stroke, found: this.#found, plan };
     }
     return this.#plan.plan;
   }
@@ -201,7 +203,7 @@ export class Editor extends EventTarget {
   #ownMask() {
     const drawn = this.#drawn();
     if (drawn) return resampled(drawn, this.work);
-    if (this.state.drags.length) return resampled(derivedMask(this.state.drags, this.work), this.work);
+    if (this.state.drags.length) return resampled(this.#found ?? derivedMask(this.state.drags, this.work), this.work);
     return resampled(emptyRaster(this.work, 16), this.work);
   }
 
@@ -210,6 +212,10 @@ export class Editor extends EventTarget {
     if (!mask) return null;
     if (!this.#masks.has(mask)) this.#masks.set(mask, fromRuns(mask, this.work));
     return this.#masks.get(mask);
+  }
+
+  get #found() {
+    return this.found.drags === this.state.drags ? this.found.mask : null;
   }
 
   // Results

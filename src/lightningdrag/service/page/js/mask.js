@@ -1,4 +1,4 @@
-// Masks of what may change, as rasters that may be smaller than the photo: derived, painted, stored.
+// Masks of what may change, as rasters that may be smaller than the photo: derived, found, painted, stored.
 // The rules are those of lightningdrag/masks.py.
 
 const DRAWN_SIDE = 1024;
@@ -120,6 +120,16 @@ export function fromRuns({ size: [width, height], runs }, photo) {
     if (index % 2) data.fill(255, at, at + length);
     at += length;
   });
+  return { width, height, scale: width / photo.width, data };
+}
+
+/** A picture of a mask, light inside, for a photo. @param {ImageBitmap} picture @returns {Raster} */
+export function fromPicture(picture, photo) {
+  const { width, height } = picture;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height).data;
+  const data = Uint8Array.from({ length: width * height }, (_, at) => pixels[4 * at]);
   return { width, height, scale: width / photo.width, data };
 }
 

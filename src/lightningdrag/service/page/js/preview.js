@@ -12,12 +12,13 @@ const kept = new WeakMap(); // the rim of a mask that was drawn changes with no 
  * @param {{width: number, height: number}} photo
  * @param {{handle: number[], target: number[]}[]} drags
  * @param {import("./mask.js").Raster | null} drawn
+ * @param {import("./mask.js").Raster | null} found what follows the drags, in place of the room around them
  * @returns {{mask: import("./mask.js").Raster | null, rim: {grid: object, distance: Float32Array} | null}}
  *     no rim where nothing moves
  */
-export function planPreview(photo, drags, drawn) {
+export function planPreview(photo, drags, drawn, found = null) {
   if (!drags.length) return { mask: drawn, rim: null };
-  const mask = drawn ? widenedMask(drawn, drags, photo) : derivedMask(drags, photo);
+  const mask = drawn ? widenedMask(drawn, drags, photo) : (found ?? derivedMask(drags, photo));
   if (drags.every(isPin)) return { mask, rim: null };
   if (!kept.has(mask)) kept.set(mask, rimOf(mask));
   return { mask, rim: kept.get(mask) };

@@ -1,11 +1,13 @@
 // Jobs on the server, through everything that can come between: full queues, lost connections, restarts.
 
 import { Offline, Problem } from "./client.js";
+import { fromPicture } from "./mask.js";
 
 const SESSIONS = "/api/v1/sessions";
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const FIRST_PAUSE = 300;
 const LONGEST_PAUSE = 4000;
+const FOUND_SIDE = 512; // of masks, at most
 
 export class Remote {
   #session = null;
@@ -53,6 +55,16 @@ export class Remote {
       const { session, round } = await this.place(key, blob);
       return this.client.blob(`${SESSIONS}/${session}/rounds/${round}/photo?${query}`);
     });
+  }
+
+  /** The mask that an edit without one uses. @returns {Promise<import("./mask.js").Raster>} */
+  async mask(key, blob, photo, { drags, model }, signal) {
+    const { session, round } = await this.place(key, blob, signal);
+    const query = new URLSearchParams({ round, side: FOUND_SIDE, ...(model && { model }) });
+    const headers = { "Content-Type": "application/json" };
+    const path = `${SESSIONS}/${session}/mask?${query}`;
+    const found = await this.client.blob(path, { method: "POST", body: JSON.stringify({ drags }), headers, signal });
+    return fromPicture(await createImageBitmap(found), photo);
   }
 
   /**
