@@ -1,60 +1,98 @@
-"""What an edit without a mask comes to, by how far derived masks reach: held-out pairs of which only the
-drags are given. PSNR is taken in the mask that the pair has, strata as in the report; "elsewhere" is how far
-what stands still within a fifth of the short side around that mask was changed, in grey levels.
+"""What an edit without a mask comes to, by where its mask is taken from: held-out pairs of which only drags
+are given. PSNR is taken in the mask that the pair has, strata as in the report; "photo" is PSNR over all of
+it; "elsewhere" is how far what stands still within a fifth of the short side around that mask was changed, in
+grey levels.
 
-python benchmarks/builtin_masks.py --data dev --limit 120
+python benchmarks/builtin_masks.py --data dev --stride 4 --drags 1
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from builtin_ablation import changed
-from lightningdrag import DragEditor, masks
+from lightningdrag import Drag, DragEditor, masks
 from lightningdrag.data.drawing import STRATA, bin_of
+from lightningdrag.drag import as_drags
 from lightningdrag.evaluation.case import Case
 from lightningdrag.evaluation.metrics import mean_in, psnr
 from lightningdrag.evaluation.pairs import PairSet
+from lightningdrag.models.builtin import followers
 
-REACHES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
+Drags = tuple[Drag, ...]
+Choice = Callable[[DragEditor, Case, Drags], np.ndarray | None]
 STILL = 12
 """Grey levels below which a channel of a pixel has not changed in the true second frame."""
+
+
+def derived(_: DragEditor, case: Case, drags: Drags, *, of_side: float = masks.REACH_OF_SIDE) -> np.ndarray:
+    """From the drags alone, reaching so many short sides around a short one."""
+    height, width = case.mask.shape
+    with changed((masks,), {"REACH_OF_SIDE": of_side}):
+        return masks.derive_mask(drags, width, height)
+
+
+def found(editor: DragEditor, case: Case, drags: Drags, **constants: float) -> np.ndarray:
+    """What follows the drags, as it ships or with other constants."""
+    with changed((masks, followers), constants):
+        return editor.open(case.source).mask_for(drags)
+
+
+CHOICES: dict[str, Choice] = {
+    "as drawn": lambda _, case, __: case.mask,
+    "all of the photo": lambda _, case, __: np.ones_like(case.mask),
+    "from the drags alone": derived,
+    "the same, 30 % of the side": partial(derived, of_side=0.3),
+    "the same, 45 % of the side": partial(derived, of_side=0.45),
+    "what follows: as it ships": found,
+    "what moves 6 %": partial(found, MOVES=0.06),
+    "what moves 25 %": partial(found, MOVES=0.25),
+    "less room around it, 4 %": partial(found, ROOM=0.04),
+    "more, 10 %": partial(found, ROOM=0.1),
+    "looked for within 30 % of the side": partial(found, FAR_OF_SIDE=0.3, FAR_OF_LENGTH=6.0),
+    "looked for everywhere": partial(found, FAR_OF_SIDE=9.0),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="prepared dataset")
-    parser.add_argument("--limit", type=int, help="at most this many pairs")
-    parser.add_argument("--models", default=["builtin"], nargs="+", help="names or weight files")
+    parser.add_argument("--stride", type=int, default=1, help="take every so many-th pair")
+    parser.add_argument("--drags", type=int, default=64, help="give at most this many of a pair's drags")
+    parser.add_argument("--model", default="builtin", help="a name or a file of weights")
     arguments = parser.parse_args()
-    cases = PairSet(arguments.data, limit=arguments.limit)
-    print(f"| mask | {' | '.join(['average', *STRATA])} | elsewhere |\n|---|{'---|' * (2 + len(STRATA))}")
-    for name in arguments.models:
-        editor = DragEditor.from_pretrained(name)
-        print(row(f"{name}: as drawn", editor, cases))
-        for reach in REACHES:
-            print(row(f"{name}: derived, {reach}", editor, cases, {"REACH_OF_SIDE": reach}), flush=True)
+    pairs, editor = PairSet(arguments.data), DragEditor.from_pretrained(arguments.model)
+    cases = range(0, len(pairs), arguments.stride)
+    print(f"{len(cases)} pairs\n\n| mask | {' | '.join(['average', *STRATA])} | photo | elsewhere |")
+    print(f"|---|{'---|' * (3 + len(STRATA))}")
+    for name, choice in CHOICES.items():
+        print(
+            row(name, [score(editor, pairs[index], choice, arguments.drags) for index in cases]), flush=True
+        )
 
 
-def row(name: str, editor: DragEditor, cases: PairSet, reach: Mapping[str, float] | None = None) -> str:
-    """A row of the table; ``reach`` changes constants of derived masks, None keeps the pairs' own masks."""
-    with changed((masks,), reach or {}):
-        scores = [score(editor, cases[index], reach is None) for index in range(len(cases))]
-    means = [np.mean([decibels for stratum, decibels, _ in scores if stratum == each]) for each in STRATA]
-    elsewhere = np.nanmean([strayed for _, _, strayed in scores])
-    return f"| {name} | {' | '.join(f'{mean:.2f}' for mean in [np.mean(means), *means])} | {elsewhere:.2f} |"
+def row(name: str, scores: list[tuple[str, float, float, float]]) -> str:
+    """A row of the table."""
+    means = [np.mean([decibels for stratum, decibels, *_ in scores if stratum == each]) for each in STRATA]
+    photo = np.mean([score[2] for score in scores])
+    elsewhere = np.nanmean([score[3] for score in scores])
+    cells = [f"{mean:.2f}" for mean in (np.mean(means), *means, photo, elsewhere)]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
-def score(editor: DragEditor, case: Case, drawn: bool) -> tuple[str, float, float]:
-    """Stratum, PSNR in the pair's mask, and the mean change of what stands still around it."""
+def score(editor: DragEditor, case: Case, choice: Choice, most: int) -> tuple[str, float, float, float]:
+    """Stratum, PSNR in the pair's mask and over the photo, and how what stands still around it changed."""
     assert case.truth is not None  # pairs have one
-    drags = list(zip(case.handles.tolist(), case.targets.tolist(), strict=True))
-    result = np.asarray(editor.edit(case.source, drags, case.mask if drawn else None, seed=0).image)
+    pairs = list(zip(case.handles.tolist(), case.targets.tolist(), strict=True))
+    drags = as_drags(sorted(pairs, key=lambda ends: -float(np.hypot(*np.subtract(*ends))))[:most])
+    mask = choice(editor, case, drags)
+    result = np.asarray(editor.edit(case.source, drags, mask, seed=0).image)
     size = 2 * round(0.2 * min(case.mask.shape)) + 1
     near = cv2.dilate(case.mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0
     beside = cv2.dilate(case.mask.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
@@ -63,6 +101,7 @@ def score(editor: DragEditor, case: Case, drawn: bool) -> tuple[str, float, floa
     return (
         bin_of(case.motion, STRATA),
         psnr(result, case.truth, case.mask),
+        psnr(result, case.truth, np.ones_like(case.mask)),
         mean_in(change, near & beside & still),
     )
 

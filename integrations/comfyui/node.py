@@ -40,7 +40,7 @@ class LightningDragNode:
                 "seed": ("INT", seed),
             },
             "optional": {
-                "mask": ("MASK", {"tooltip": "where the image may change; without it one is derived"})
+                "mask": ("MASK", {"tooltip": "where the image may change; without it, what follows the drags"})
             },
         }
 
