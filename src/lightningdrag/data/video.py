@@ -41,6 +41,7 @@ class Video:
         self.rule = rule
         self.seconds = 0.0
         self.damaged = False
+        self._reached = 0.0
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Pieces in order, ``(T, H, W, 3)`` uint8 RGB, upright, H and W even.
@@ -85,18 +86,16 @@ class Video:
                 codec = container.streams.video[0].codec_context
                 if max(codec.width, codec.height) > self.rule.max_side:
                     raise UnreadableVideo(f"frames larger than {self.rule.max_side} px")
-                last = 0.0
                 try:
-                    for frame in _thinned(_decoded(container), self.rule.max_rate):
-                        last = frame.time - begin if frame.time is not None else last
-                        yield frame
+                    yield from _thinned(self._decoded(container), self.rule.max_rate)
                 except av.error.FFmpegError:
                     self.damaged = True
                 except OSError as error:
                     if storage.is_url(self.place):
                         raise storage.unreachable(self.place, error) from error
                     self.damaged = True
-                self.damaged |= last < 0.9 * self.seconds - 0.5  # a file cut off may end without an error
+                # A file cut off may end without an error.
+                self.damaged |= self._reached - begin < 0.9 * self.seconds - 0.5
         except PermissionError as error:
             raise UnreadableVideo("may not be read") from error
         except (av.error.FFmpegError, FileNotFoundError) as error:
@@ -105,6 +104,19 @@ class Video:
             if storage.is_url(self.place):
                 raise storage.unreachable(self.place, error) from error
             raise UnreadableVideo("not a video") from error
+
+    def _decoded(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+        """The pictures; and how far the file was read, by its sound too, which may go on after them."""
+        pictures = container.streams.video[0]
+        for packet in container.demux():
+            if packet.has_sidedata("encryption_info"):
+                raise UnreadableVideo("encrypted")
+            if packet.stream is pictures:
+                for frame in pictures.decode(packet):
+                    self._reached = max(self._reached, frame.time or 0.0)
+                    yield frame
+            elif packet.pts is not None and packet.time_base is not None:
+                self._reached = max(self._reached, float(packet.pts * packet.time_base))
 
 
 def read_video(path: str | Path, rule: Frames = DEFAULT.frames) -> Iterator[np.ndarray]:
@@ -155,13 +167,6 @@ def _times(container: av.container.InputContainer) -> tuple[float, float]:
         return whole, 0.0
     begin = float((stream.start_time or 0) * stream.time_base)
     return (float(stream.duration * stream.time_base) if stream.duration else whole), begin
-
-
-def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    for packet in container.demux(video=0):
-        if packet.has_sidedata("encryption_info"):
-            raise UnreadableVideo("encrypted")
-        yield from packet.decode()
 
 
 def _thinned(frames: Iterator[av.VideoFrame], max_rate: float) -> Iterator[av.VideoFrame]:
