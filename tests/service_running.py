@@ -74,6 +74,12 @@ class Photo:
     def state_of(self, job: dict[str, Any]) -> dict[str, Any]:
         return self.running.client.get(f"{self.address}/jobs/{job['id']}").json()
 
+    def found_mask(self, query: str = "") -> np.ndarray:
+        """What an edit without a mask would change, ``(H, W)`` bool."""
+        answer = self.running.client.post(f"{self.address}/mask{query}", json={"drags": [DRAG]})
+        assert answer.headers["content-type"] == "image/png", answer.text
+        return np.asarray(Image.open(io.BytesIO(answer.content))) > 0
+
     def finish(self, job: dict[str, Any]) -> dict[str, Any]:
         """The job when it has ended."""
         return list(self.events(job))[-1][1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightningdrag import Drag, DragEditor
 from lightningdrag.masks import derive_mask, inside
-from lightningdrag.models.builtin.followers import MOVES, ROOM, followers
+from lightningdrag.models.builtin.followers import MOVES, ROOM, SWAYS, followers
 from moving_square import SIDE as SQUARE_SIDE
 from moving_square import texture
 
@@ -59,12 +59,23 @@ def test_what_hardly_moves_does_not_follow() -> None:
     )
 
 
-def test_the_longest_drag_says_what_moving_means() -> None:
+def test_what_follows_a_short_drag_beside_a_long_one_moves_little() -> None:
     slow = slice(8, 20), slice(11, 19), 0.2 * LENGTH
     near = np.array([[80.0 + 0.2 * LENGTH, 120.0]])
-    both = np.concatenate((HANDLE, [[200.0, 40.0]])), np.concatenate((near, [[200.0, 40.0 + 2 * LENGTH]]))
-    assert followers(field(slow), HANDLE, near, CELL)[80, 120]
-    assert not followers(field(slow), *both, CELL)[80, 120]
+    alone = followers(field(slow), HANDLE, near, CELL)
+    fast = slice(4, 10), slice(25, 29), 2 * LENGTH
+    handles, targets = ([*HANDLE, (216.0, -24.0)], [*near, (216.0, 56.0)])
+    both = followers(field(slow, fast), np.array(handles), np.array(targets), CELL)
+    assert alone[80, 120]
+    assert both[80, 120]
+    assert both[40, 216]
+
+
+def test_the_ground_sways_with_a_long_drag_and_does_not_follow_a_short_one() -> None:
+    sways = slice(0, 32), slice(0, 24), 0.9 * SWAYS * 2 * LENGTH
+    handles = np.array([[40.0, 200.0], [216.0, 20.0]])
+    targets = np.array([[41.0, 200.0], [216.0, 20.0 + 2 * LENGTH]])
+    assert not followers(field(sways), handles, targets, CELL)[40, 100]
 
 
 def test_pins_say_nothing() -> None:
@@ -99,6 +110,23 @@ def test_the_shipped_model_finds_a_thing_that_is_larger_than_the_room_of_its_dra
     assert alone[square, square].mean() < 0.8
     assert result.mask[square, square].mean() > 0.9
     assert inside(result.mask, drag.target)
+
+
+@pytest.mark.parametrize("to", [100.0000001, 100.02, 100.4])
+def test_a_drag_that_is_too_short_for_a_window_to_show_still_has_a_mask(to: float) -> None:
+    photo = cv2.resize(texture(np.random.default_rng(3), 0, 255), (400, 300))
+    editor = DragEditor.from_pretrained("builtin")
+    for others in ([], [((300, 200), (330, 210))]):
+        mask = editor.edit(photo, [((100, 100), (to, 100)), *others]).mask
+        assert mask[100, 100]
+        assert not others or mask[210, 330]
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 2000), (2000, 16)])
+def test_a_strip_of_a_photo_is_edited_without_a_mask(width: int, height: int) -> None:
+    photo = np.random.default_rng(4).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    result = DragEditor.from_pretrained("builtin").edit(photo, [((1, 1), (1.2, 1))])
+    assert 0 < result.mask.sum() < 0.2 * result.mask.size
 
 
 @pytest.mark.parametrize("scale", [1, 3])

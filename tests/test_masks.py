@@ -118,6 +118,9 @@ def test_there_is_more_room_to_look_in_than_to_change_whatever_the_photos_size()
     assert (room >= derive_mask(drags, WIDTH, HEIGHT)).all()
     assert not room.all()
     assert search_room([Drag((50, 45), (80, 45))], WIDTH, HEIGHT).all()
+    along = np.flatnonzero(search_room([Drag((1000, 50), (1090, 50))], 2000, 100).any(axis=0))
+    assert (along[0], along[-1]) == pytest.approx((900, 1190), abs=8)  # a short side at most
+    assert search_room([Drag((1, 0), (1.2, 0))], 16, 6000).any()
     large = search_room([drag.scaled(20, 20) for drag in drags], 20 * WIDTH, 20 * HEIGHT)
     assert (large[10::20, 10::20] != room).mean() < 0.02
 

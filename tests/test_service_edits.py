@@ -144,18 +144,18 @@ def test_one_shot_edit_and_preview(server: Running, photo: Photo) -> None:
 
 
 def test_the_mask_that_an_edit_without_one_uses(server: Running, photo: Photo) -> None:
-    def mask(query: str = "") -> np.ndarray:
-        answer = server.client.post(f"{photo.address}/mask{query}", json={"drags": [DRAG]})
-        assert answer.headers["content-type"] == "image/png"
-        return np.asarray(Image.open(io.BytesIO(answer.content))) > 0
-
-    found = mask()
+    found = photo.found_mask()
     assert np.array_equal(found, np.asarray(photo.image(photo.finish(photo.job())["mask"])) > 0)
-    assert np.array_equal(mask("?model=warp"), derive_mask([Drag(DRAG["handle"], DRAG["target"])], 160, 120))
-    small = mask("?side=80")
+    assert np.array_equal(
+        photo.found_mask("?model=warp"), derive_mask([Drag(DRAG["handle"], DRAG["target"])], 160, 120)
+    )
+    small = photo.found_mask("?side=80")
     assert small.shape == (60, 80)
     assert abs(small.mean() - found.mean()) < 0.02
     assert len(server.state.store.get(photo.record["id"]).jobs) == 1  # the masks' own are forgotten
+    for query in ("?model=none", f"?model={'x' * 201}", "?round=-1", "?round=2000000"):
+        answer = server.client.post(f"{photo.address}/mask{query}", json={"drags": [DRAG]})
+        assert answer.status_code == 422, query
     astray = server.client.post(
         f"{photo.address}/mask", json={"drags": [{"handle": [60, 50], "target": [999, 50]}]}
     )

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -134,6 +135,28 @@ def test_edits_that_wait_are_done_in_batches() -> None:
         assert ends == ["done", "done", "cancelled", "done", "done", "done"]
         assert worker.batches == [1, 3, 1, 1]
         assert [task.session for task in worker.tasks] == [photo.record["id"] for photo in photos]
+
+
+def test_a_search_for_a_mask_parts_no_batch_and_pushes_out_no_result() -> None:
+    worker = GatedWorker(batches=True)
+    with running(Settings(batch=4, session_results=1), [worker]) as server, ThreadPoolExecutor() as threads:
+        photos = [server.open() for _ in range(4)]
+        jobs = [photos[0].job()]
+        wait_until(lambda: worker.batches == [1])
+        masks = []
+        for photo in photos[1:]:
+            jobs.append(photo.job())
+            masks.append(threads.submit(photo.found_mask))
+            known = server.state.store.get(photo.record["id"]).jobs
+            wait_until(lambda known=known: len(known) == 2)
+        worker.let(15)
+        assert [photo.finish(job)["state"] for photo, job in zip(photos, jobs, strict=True)] == ["done"] * 4
+        assert [mask.result().sum() for mask in masks] == [200] * 3
+        assert worker.batches == [1, 3, 1, 1, 1]
+        assert [task.mask_only for task in worker.tasks] == [False] * 4 + [True] * 3
+        for photo, job in zip(photos, jobs, strict=True):
+            assert photo.state_of(job)["state"] == "done"
+            assert len(server.state.store.get(photo.record["id"]).jobs) == 1
 
 
 def test_a_batch_stops_when_nobody_wants_it_any_more() -> None:

@@ -22,7 +22,7 @@ from lightningdrag.allocator import kept_memory
 from lightningdrag.batching import in_step
 from lightningdrag.compose import compose, patches
 from lightningdrag.drag import DragLike, as_drags, augmented, split
-from lightningdrag.masks import MaskLike, read_mask, search_room
+from lightningdrag.masks import MaskLike, derive_mask, read_mask, search_room
 from lightningdrag.models.protocol import (
     Call,
     Callback,
@@ -342,10 +342,12 @@ class EditSession:
         photo, model, drags = self.photo, self._model, request.drags
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             return request.settled_mask(photo.width, photo.height)
-        room = search_room(drags, photo.width, photo.height)
-        window = window_for(self._model, room, drags)
+        size = photo.width, photo.height
+        room = search_room(drags, *size)
+        window = window_for(model, room, drags)
         found = model.followers(self._encode(photo, window), drag_inputs(window, drags, room, request))
-        return window.photo_mask(found.numpy(), photo.width, photo.height), []
+        ways = derive_mask(drags, *size, reach=1.0)  # of drags that are too short for the window, too
+        return ways | window.photo_mask(found.numpy(), *size), []
 
     def _stages(
         self, request: EditRequest, mask: np.ndarray, callback: Callback | None

@@ -21,9 +21,10 @@ MOST_OF_SIDE = 0.45
 """Room around a drag: shares of its length and of the photo's short side together, and the most."""
 FAR_OF_LENGTH = 8.0
 FAR_OF_SIDE = 0.4
-"""How far from a drag one may look for what follows: shares of its length or of that side, the larger one."""
-DRAWN_SIDE = 512
-"""Longer side of a mask that need not be exact, in pixels."""
+"""How far from a drag one may look for what follows: shares of its length or of that side, the larger one,
+and a side at most: a long photo would be seen too small."""
+ROOM_SIDE = 512
+"""Longer side at which that is drawn, in pixels."""
 
 
 def read_mask(source: MaskLike, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -98,14 +99,14 @@ def derive_mask(drags: Sequence[Drag], width: int, height: int, reach: float | N
 def search_room(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
     """Where a model may look for what follows some drags (:class:`~lightningdrag.models.protocol.MaskModel`).
 
-    Like :func:`derive_mask`, with r of eight times the drag's length, and at least 40 % of the short side;
-    drawn small and enlarged, as it is large and need not be exact.
+    Like :func:`derive_mask`, with r of eight times the drag's length, but at least 40 % of the photo's short
+    side and at most all of it; drawn small and enlarged, as it is large and need not be exact.
     """
-    scale = min(1.0, DRAWN_SIDE / max(width, height))
+    scale = min(1.0, ROOM_SIDE / max(width, height))
     small = max(1, round(width * scale)), max(1, round(height * scale))
-    least = FAR_OF_SIDE * min(small)
+    least, most = max(FAR_OF_SIDE * min(small), 1.0), max(min(small), 1.0)
     shrunk = [drag.scaled(small[0] / width, small[1] / height) for drag in drags]
-    room = _capsules(shrunk, *small, lambda drag: max(FAR_OF_LENGTH * drag.length, least))
+    room = _capsules(shrunk, *small, lambda drag: min(max(FAR_OF_LENGTH * drag.length, least), most))
     return resized_mask(room, width, height)
 
 

@@ -14,6 +14,7 @@ EXAMPLES = ROOT / "examples"
 ARTEFACTS = ROOT / "out" / "browser"
 
 SHOWN = "lightningdrag.editor.work !== null && lightningdrag.scene.drawn === lightningdrag.editor.work.shown"
+FOLLOWING = "lightningdrag.editor.found.drags === lightningdrag.editor.state.drags"
 SEEN = """() => {
   window.seen = [];
   const note = () => {

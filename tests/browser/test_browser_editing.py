@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 import pytest
-from editor_page import EXAMPLES, SHOWN, EditorPage
+from editor_page import EXAMPLES, FOLLOWING, SHOWN, EditorPage
 from PIL import Image
 
 from lightningdrag.drag import Drag
@@ -25,8 +25,9 @@ def test_pulling_running_undoing_and_a_second_round(editor: EditorPage) -> None:
     editor.press("m")  # the mask is not drawn over what is compared
     editor.pull(NOSE, ASIDE)
     assert np.allclose(editor.drags[0]["handle"], NOSE, atol=0.5)
+    assert np.abs(editor.canvas().astype(int) - photo).max() > 60  # it follows at once
+    editor.until(FOLLOWING)
     preview = editor.canvas()
-    assert np.abs(preview.astype(int) - photo).max() > 60  # it follows at once
 
     editor.run()
     result = editor.canvas()
@@ -84,9 +85,14 @@ def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None
 
 def test_once_a_pull_rests_the_mask_is_what_follows(editor: EditorPage) -> None:
     editor.open()
+    held: list = []
+    editor.page.route("**/mask?*", lambda route: held.append(route))
     editor.pull(NOSE, ASIDE)
     near = editor.page.evaluate("lightningdrag.editor.plan.mask")
-    editor.until("lightningdrag.editor.found.drags === lightningdrag.editor.state.drags")
+    editor.page.unroute("**/mask?*")
+    for route in held:
+        route.continue_()
+    editor.until(FOLLOWING)
     editor.screenshot("following")
     shown = editor.page.evaluate("lightningdrag.editor.plan.mask")
     assert (shown["width"], shown["height"]) != (near["width"], near["height"])
@@ -100,9 +106,32 @@ def test_once_a_pull_rests_the_mask_is_what_follows(editor: EditorPage) -> None:
     drawn = editor.state["mask"]
     assert abs(sum(drawn["runs"][1::2]) / np.prod(drawn["size"]) - (1 - mask.mean())) < 0.02
     editor.press("x")
+    editor.page.route("**/mask?*", lambda route: route.abort())
     editor.pull((100, 80), (110, 90))
     assert editor.page.evaluate("lightningdrag.editor.plan.mask.width") == near["width"]
-    editor.until("lightningdrag.editor.found.drags === lightningdrag.editor.state.drags")
+    editor.page.unroute("**/mask?*")  # a lost connection is found again
+    editor.until(FOLLOWING)
+
+
+def test_a_run_before_the_pull_rests_brings_the_mask_along(editor: EditorPage) -> None:
+    editor.open()
+    editor.page.route("**/sessions/*/mask?*", lambda route: route.abort())
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    assert editor.page.evaluate(FOLLOWING)
+    assert editor.page.evaluate("lightningdrag.editor.plan.mask === lightningdrag.editor.found.mask")
+
+
+def test_a_mask_that_another_model_found_is_not_shown(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.until(FOLLOWING)
+    width = editor.page.evaluate("lightningdrag.editor.plan.mask.width")
+    editor.page.route("**/mask?*", lambda route: route.abort())
+    editor.page.evaluate(
+        "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, model: 'warp'}})"
+    )
+    assert editor.page.evaluate("lightningdrag.editor.plan.mask.width") != width
 
 
 def test_the_picture_and_the_edit_are_copied(editor: EditorPage, context) -> None:

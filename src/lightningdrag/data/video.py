@@ -109,9 +109,9 @@ class Video:
         """The pictures; and how far the file was read, by its sound too, which may go on after them."""
         pictures = container.streams.video[0]
         for packet in container.demux():
-            if packet.has_sidedata("encryption_info"):
-                raise UnreadableVideo("encrypted")
             if packet.stream is pictures:
+                if packet.has_sidedata("encryption_info"):
+                    raise UnreadableVideo("encrypted")
                 for frame in pictures.decode(packet):
                     self._reached = max(self._reached, frame.time or 0.0)
                     yield frame

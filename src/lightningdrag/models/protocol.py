@@ -168,10 +168,10 @@ class MaskModel(Protocol):
     """A ``DragModel`` that finds what follows some drags, which makes a better mask than the drags alone."""
 
     def followers(self, encoded: Encoded, inputs: DragInputs) -> Tensor:
-        """``(H, W)`` bool: what follows, where it was and where it goes, with room around it.
+        """``(H, W)`` bool on the CPU: what follows, where it was and where it goes, with room around it.
 
         Args:
-            inputs: whose mask is where to look; the options say nothing here. One drag at least is no pin.
+            inputs: whose mask is where to look; the options say nothing here.
         """
         ...
 

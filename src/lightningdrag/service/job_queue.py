@@ -174,14 +174,18 @@ class JobQueue:
                         del self._running[job]
 
     def _next_batch(self) -> list[Job]:
-        """The job that is next, with those right behind it that go along; some are left to other workers."""
+        """The job that is next, with those right behind it that go along; some are left to other workers.
+
+        Searches for masks, which come with every pull, do not part edits: these go past them.
+        """
         jobs = [self._waiting.popleft()]
         batches = self.models.get(jobs[0].model, {}).get("batches", False)
         most = min(self._settings.batch, 1 + len(self._waiting) // len(self._workers)) if batches else 1
-        while self._waiting and self._waiting[0].goes_with(jobs[0]):
-            if sum(job.request.num_images for job in (*jobs, self._waiting[0])) > most:
+        for job in [each for each in self._waiting if each.kind != "mask"]:
+            if not job.goes_with(jobs[0]) or sum(each.request.num_images for each in (*jobs, job)) > most:
                 break
-            jobs.append(self._waiting.popleft())
+            self._waiting.remove(job)
+            jobs.append(job)
         return jobs
 
     async def _start(self, worker: Worker) -> None:
@@ -227,7 +231,8 @@ class JobQueue:
                 self._metrics.restarts.inc()
             answers = [problem] * len(ready)
         seconds = (time.monotonic() - started) / len(ready)
-        self._usual_seconds += 0.2 * (seconds - self._usual_seconds)
+        if jobs[0].kind != "mask":
+            self._usual_seconds += 0.2 * (seconds - self._usual_seconds)
         for job in ready:
             self._metrics.job_seconds.labels(job.kind).observe(seconds)
         await asyncio.gather(*map(self._finish, ready, answers))
@@ -249,6 +254,9 @@ class JobQueue:
 
     async def _keep(self, job: Job, outcome: Outcome) -> None:
         """Store a job's results, if it is still wanted."""
+        if job.kind == "mask":
+            self._end(job, state="done", box=outcome.box, found=outcome.mask)
+            return
         results = {f"{job.id}-{index}": patch.pixels for index, patch in enumerate(outcome.candidates)}
         results[f"{job.id}-mask"] = outcome.mask
         if job.kind == "animation":
@@ -286,11 +294,13 @@ class JobQueue:
         job.change(place=0, **values)
         job.request = replace(job.request, mask=None)  # as large as the photo; what was used is in a file
         self._metrics.jobs.labels(job.kind, job.state).inc()
-        self._forget_oldest(job)
+        if job.kind != "mask":
+            self._forget_oldest(job)
 
     def _forget_oldest(self, ended: Job) -> None:
         """Keep so many finished jobs of a session as the settings say, with the one that has just ended."""
-        others = [each for each in ended.session.jobs.values() if each.finished and each is not ended]
+        jobs = [each for each in ended.session.jobs.values() if each.kind != "mask"]
+        others = [each for each in jobs if each.finished and each is not ended]
         for old in others[: max(0, len(others) + 1 - self._settings.session_results)]:
             self.forget(old)
 

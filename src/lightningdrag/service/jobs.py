@@ -1,4 +1,4 @@
-"""Jobs: an edit or an animation, from waiting to its results."""
+"""Jobs: an edit, an animation or a mask, from waiting to its results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from lightningdrag.request import EditRequest
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.store import Session, Store
@@ -18,7 +20,7 @@ from lightningdrag.service.task import Box, Task
 
 @dataclass(eq=False)
 class Job:
-    """An edit or an animation of one session's photo.
+    """An edit of one session's photo, an animation, or the search for a mask.
 
     Attributes:
         kind: "edit", "mask" for what an edit without one would use, or "animation".
@@ -29,6 +31,7 @@ class Job:
         step, steps: how far it is.
         candidates: how many results there are.
         box: what the results hold.
+        found: ``(h, w)`` bool within the box, of a job of kind "mask"; it is kept nowhere else.
         problem: why it failed.
         listeners: of its events.
         abandonment: cancels the job some time after the last one has gone.
@@ -50,6 +53,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     candidates: int = 0
     box: Box = (0, 0, 0, 0)
+    found: np.ndarray | None = None
     problem: Problem | None = None
     listeners: int = 0
     abandonment: asyncio.TimerHandle | None = None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.security import HTTPBearer
 from PIL import Image
 from pydantic import Field
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from lightningdrag.drag import as_drags
+from lightningdrag.drag import Drag, as_drags, check_inside
+from lightningdrag.masks import derive_mask
 from lightningdrag.photo import Photo
 from lightningdrag.request import EditRequest
 from lightningdrag.service.animation import available_formats
@@ -36,6 +37,7 @@ from lightningdrag.service.schema import (
     SessionRecord,
 )
 from lightningdrag.service.state import MAX_TEXT, AJob, ASession, Format, Server, Side
+from lightningdrag.service.store import Session
 from lightningdrag.service.task import Patch, patched
 
 ALIVE = 10.0
@@ -149,16 +151,21 @@ async def found_mask(
     drags: DragsRecord,
     server: Server,
     side: Side = None,
-    model: str | None = None,
-    round: int | None = None,
+    model: Annotated[str | None, Query(max_length=200, description="As of an edit.")] = None,
+    round: Annotated[int | None, Query(ge=0, le=10**6, description="As of an edit.")] = None,
 ) -> Response:
     """The mask that an edit by these drags uses without one, 255 where the photo may change."""
 
-    def request() -> str:
-        return EditRequest(as_drags((drag.handle, drag.target) for drag in drags.drags)).to_json()
+    def request() -> EditRequest:
+        read = as_drags((drag.handle, drag.target) for drag in drags.drags)
+        check_inside(read, session.width, session.height)
+        return EditRequest(read)
 
-    job = await server.submit(session, await server.heavy(request), None, model, round, kind="mask")
-    return await _result(http, server, job, lambda: used_mask(job, server, side))
+    job = server.job(session, await server.heavy(request), model, round, kind="mask")
+    if server.queue.models.get(job.model, {}).get("masks", True):
+        server.queue.submit(job)
+        return await _result(http, server, job, lambda: used_mask(job, server, side))
+    return Response(await server.heavy(_derived, job.request.drags, session, side), media_type="image/png")
 
 
 @router.post("/sessions/{session}/preview", response_class=Response, responses=_IMAGES)
@@ -261,7 +268,7 @@ async def used_mask(job: AJob, server: Server, side: Side = None) -> Response:
     def whole() -> bytes:
         mask = np.zeros((job.session.height, job.session.width), bool)
         x0, y0, x1, y1 = job.box
-        mask[y0:y1, x0:x1] = job.session.load(f"{job.id}-mask")
+        mask[y0:y1, x0:x1] = job.session.load(f"{job.id}-mask") if job.found is None else job.found
         return _grey(mask, side)
 
     return Response(await server.heavy(whole), media_type="image/png")
@@ -366,6 +373,14 @@ async def _events(job: Job, server: Server) -> AsyncIterator[str]:
 def _accepted(job: Job, response: Response) -> JobRecord:
     response.headers["Location"] = f"{API}/sessions/{job.session.id}/jobs/{job.id}"
     return JobRecord.of(job)
+
+
+def _derived(drags: Sequence[Drag], session: Session, side: int | None) -> bytes:
+    """The mask of models that cannot say what follows, drawn at the size that is asked for."""
+    scale = min(1.0, (side or np.inf) / max(session.width, session.height))
+    width, height = max(1, round(session.width * scale)), max(1, round(session.height * scale))
+    shrunk = [drag.scaled(width / session.width, height / session.height) for drag in drags]
+    return _grey(derive_mask(shrunk, width, height))
 
 
 def _grey(mask: np.ndarray, side: int | None = None) -> bytes:

@@ -160,6 +160,6 @@ class JobRecord(BaseModel):
             request=job.request_record() if done else None,
             mask=f"{base}/mask" if edited else None,
             candidates=[f"{base}/candidates/{index}" for index in range(job.candidates)] if edited else [],
-            animation=f"{base}/animation" if done and not edited else None,
+            animation=f"{base}/animation" if done and job.kind == "animation" else None,
             problem=ProblemRecord(**job.problem.record()) if job.problem else None,
         )

@@ -84,16 +84,22 @@ class State:
         **kind: Any,
     ) -> Job:
         """Queue a job of a form's fields, checked as far as that is possible without the model."""
+        light = await mask.read() if mask is not None else b""
+        text = request if isinstance(request, str) else await request.read(MAX_TEXT + 1)
+        edit = await self.heavy(self._checked, text, light, session)
+        job = self.job(session, edit, model, number, **kind)
+        self.queue.submit(job)
+        return job
+
+    def job(
+        self, session: Session, request: EditRequest, model: str | None, number: int | None, **kind: Any
+    ) -> Job:
+        """A job that waits nowhere yet, by a model and from a round that there are."""
         known = (*self.settings.models, "warp")
         if model is not None and model not in known:
             raise Problem("request", f"unknown model; known: {', '.join(dict.fromkeys(known))}")
         start = session.round(len(session.rounds) - 1 if number is None else number)
-        light = await mask.read() if mask is not None else b""
-        text = request if isinstance(request, str) else await request.read(MAX_TEXT + 1)
-        edit = await self.heavy(self._checked, text, light, session)
-        job = Job(session, model or known[0], start.number, edit, **kind)
-        self.queue.submit(job)
-        return job
+        return Job(session, model or known[0], start.number, request, **kind)
 
     def _checked(self, text: str | bytes, light: bytes, session: Session) -> EditRequest:
         if len(text) > MAX_TEXT:

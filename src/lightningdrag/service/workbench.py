@@ -15,7 +15,7 @@ from PIL import Image
 from lightningdrag.drag import Drag
 from lightningdrag.editor import DragEditor, EditResult, EditSession
 from lightningdrag.masks import bounding_box
-from lightningdrag.models.protocol import BatchModel, Callback
+from lightningdrag.models.protocol import BatchModel, Callback, MaskModel
 from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
 from lightningdrag.service.settings import takes_options
 from lightningdrag.service.task import Outcome, Patch, Task
@@ -54,12 +54,13 @@ class Workbench:
         self._sessions: OrderedDict[tuple[str, str], EditSession] = OrderedDict()
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """Each model's defaults, and whether it gains by batches."""
+        """Each model's defaults, whether it gains by batches, and whether it finds masks."""
         return {
             name: {
                 "steps": editor.model.default_steps,
                 "guidance": editor.model.default_guidance,
                 "batches": isinstance(editor.model, BatchModel),
+                "masks": isinstance(editor.model, MaskModel),
             }
             for name, editor in self._editors.items()
         }

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 MOVES = 0.12
-"""What moves by this share of the longest drag, or more, follows it."""
+"""What moves by this share of a drag's length, or more, follows it."""
+SWAYS = 0.03
+"""Of the longest drag: by less than this nothing follows a shorter one, for the ground sways as far."""
 ROOM = 0.07
 """Around what follows, in geometric mean sides of the window: what moves has to end inside the mask."""
 WAY = 0.05
@@ -30,10 +32,11 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
         ``(h * cell, w * cell)`` bool; empty where all are pins.
     """
     lengths = np.linalg.norm(targets - handles, axis=1)
-    handles, targets = handles[lengths > 0], targets[lengths > 0]
-    moves = np.linalg.norm(displacement, axis=2) / max(lengths.max(), 1)
-    column, row = (targets / cell).astype(int).clip(0, (moves.shape[1] - 1, moves.shape[0] - 1)).T
-    part = _connected(moves >= MOVES, row, column)
+    handles, targets, lengths = (x[lengths > 0] for x in (handles, targets, lengths))
+    moves, longest = np.linalg.norm(displacement, axis=2), lengths.max(initial=0)
+    part = np.zeros(moves.shape, bool)
+    for target, length in zip(targets, lengths, strict=True):
+        part |= _connected(moves >= max(MOVES * length, SWAYS * longest), (target / cell).astype(int))
     there = _finer(part, cell) > 0.5
     whole = (there | _left(_finer(displacement, cell), there)).astype(np.uint8)
     side = whole.size**0.5
@@ -41,14 +44,15 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
     cv2.polylines(whole, ways, isClosed=False, color=1, thickness=2 * round(WAY * side) + 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(ROOM * side) + 1,) * 2)
     room = cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
-    others = _finer((moves >= MOVES) & ~part, cell) > 0.5
+    others = _finer((moves >= MOVES * longest) & ~part, cell) > 0.5
     return (room > 0) & ~others | (whole > 0)
 
 
-def _connected(moving: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """The parts of ``moving``, ``(h, w)`` bool, that hold some of its cells."""
+def _connected(moving: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The part of ``moving``, ``(h, w)`` bool, that holds a cell (x, y), or the border's nearest one."""
     _, part = cv2.connectedComponents(moving.astype(np.uint8))
-    return moving & np.isin(part, part[row, column])
+    x, y = np.clip(place, 0, np.array(moving.shape[::-1]) - 1)
+    return moving & (part == part[y, x])
 
 
 def _left(displacement: np.ndarray, there: np.ndarray) -> np.ndarray:

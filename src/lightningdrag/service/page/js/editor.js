@@ -215,7 +215,8 @@ export class Editor extends EventTarget {
   }
 
   get #found() {
-    return this.found.drags === this.state.drags ? this.found.mask : null;
+    const { drags, model, mask } = this.found;
+    return drags === this.state.drags && model === this.settings.model ? mask : null;
   }
 
   // Results

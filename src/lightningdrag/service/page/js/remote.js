@@ -12,7 +12,7 @@ const FOUND_SIDE = 512; // of masks, at most
 export class Remote {
   #session = null;
   #rounds = new Map(); // photo key -> round of the session
-  #placing = Promise.resolve(); // one upload at a time
+  #placing = Promise.resolve(); // one upload or acceptance at a time
 
   /** @param {import("./client.js").Client} client */
   constructor(client) {
@@ -44,9 +44,13 @@ export class Remote {
   }
 
   /** Make a candidate a round, if the server still knows it; if not, it is sent when it is needed. */
-  async accept(key, job, candidate) {
-    const { round } = await this.client.post(`${SESSIONS}/${job.session}/rounds`, { job: job.id, candidate });
-    if (job.session === this.#session) this.#rounds.set(key, round);
+  accept(key, job, candidate) {
+    const accepted = this.#placing.then(async () => {
+      const { round } = await this.client.post(`${SESSIONS}/${job.session}/rounds`, { job: job.id, candidate });
+      if (job.session === this.#session) this.#rounds.set(key, round);
+    });
+    this.#placing = accepted.catch(() => {}); // who needs the round meanwhile waits for it
+    return accepted;
   }
 
   /** A photo in another format or size. @param {(news: object) => void} report as in `run` */
@@ -59,12 +63,22 @@ export class Remote {
 
   /** The mask that an edit without one uses. @returns {Promise<import("./mask.js").Raster>} */
   async mask(key, blob, photo, { drags, model }, signal) {
-    const { session, round } = await this.place(key, blob, signal);
-    const query = new URLSearchParams({ round, side: FOUND_SIDE, ...(model && { model }) });
     const headers = { "Content-Type": "application/json" };
-    const path = `${SESSIONS}/${session}/mask?${query}`;
-    const found = await this.client.blob(path, { method: "POST", body: JSON.stringify({ drags }), headers, signal });
-    return fromPicture(await createImageBitmap(found), photo);
+    return this.#persist(signal, () => {}, async () => {
+      const { session, round } = await this.place(key, blob); // an upload goes on though the pull does
+      const query = new URLSearchParams({ round, side: FOUND_SIDE, ...(model && { model }) });
+      const options = { method: "POST", body: JSON.stringify({ drags }), headers, signal };
+      return this.#mask(`${SESSIONS}/${session}/mask?${query}`, photo, options);
+    });
+  }
+
+  /** The mask that a finished job used. @returns {Promise<import("./mask.js").Raster>} */
+  usedMask(job, photo) {
+    return this.#mask(`${job.mask}?side=${FOUND_SIDE}`, photo);
+  }
+
+  async #mask(path, photo, options) {
+    return fromPicture(await createImageBitmap(await this.client.blob(path, options)), photo);
   }
 
   /**
