@@ -70,7 +70,7 @@ class EditRequest:
 
     Attributes:
         drags: 1..64 pairs, in pixels of the photo. Given in any form that ``as_drags`` reads.
-        mask: ``(H, W)`` bool of the photo's size, True where the image may change; None derives one.
+        mask: ``(H, W)`` bool of the photo's size, True where the image may change; None leaves it to the model.
             Given as anything that ``masks.read_mask`` reads.
         image: where the photo is, for saved requests; not opened here.
         num_images: how many candidates, 1..16.
@@ -138,7 +138,7 @@ class EditRequest:
         return replace(self, mask=mask), [f"mask scaled from {mask_width}x{mask_height} to {width}x{height}"]
 
     def settled_mask(self, width: int, height: int) -> tuple[np.ndarray, list[str]]:
-        """The mask to use, and what to say about it: derived, or as given and widened by targets outside.
+        """The mask to use, and what to say: as given and widened by targets outside, or from the drags alone.
 
         Args:
             width, height: of the photo, which the request was :meth:`fitted` to.

@@ -3,7 +3,7 @@
 // A state is a plain object that never changes:
 //   photo     the key of the photo that is edited
 //   drags     [{handle: [x, y], target: [x, y]}]
-//   mask      {size, runs} as drawn, or null for the derived one
+//   mask      {size, runs} as drawn, or null for the automatic one
 //   proposal  what a run gave and nobody has kept yet: {candidates: [key], chosen, request, seconds}, or null
 // Photos are files (Blob) under keys: the one opened comes first, then the candidates that the states name.
 
