@@ -40,7 +40,8 @@ def measure(threads: int) -> dict[str, float]:
     start = time.perf_counter()
     import torch
 
-    from lightningdrag import DragEditor
+    from lightningdrag import DragEditor, masks
+    from lightningdrag.drag import as_drags
 
     torch.set_num_threads(threads)
     editor = DragEditor.from_pretrained("builtin", device="cpu")
@@ -54,6 +55,9 @@ def measure(threads: int) -> dict[str, float]:
     figures = {"import and load, s": loaded}
     figures["first edit, 512x512, s"] = seconds(lambda: editor.edit(photo, DRAGS, seed=0), 1)
     figures["edit, 512x512, s (median)"] = seconds(lambda: editor.edit(photo, DRAGS, seed=0))
+    mask = masks.derive_mask(as_drags(DRAGS), photo.width, photo.height)
+    figures["the same with a mask given, s"] = seconds(lambda: editor.edit(photo, DRAGS, mask, seed=0))
+    figures["the mask alone, s"] = seconds(lambda: editor.open(photo).mask_for(DRAGS))
     session = editor.open(photo)
     session.edit(DRAGS, seed=0)
     figures["second edit on an open session, 512x512, s"] = seconds(lambda: session.edit(DRAGS, seed=1))

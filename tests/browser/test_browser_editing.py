@@ -122,6 +122,23 @@ def test_a_run_before_the_pull_rests_brings_the_mask_along(editor: EditorPage) -
     assert editor.page.evaluate("lightningdrag.editor.plan.mask === lightningdrag.editor.found.mask")
 
 
+def test_a_pull_on_a_result_waits_until_the_server_has_kept_it(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.run()
+    uploads: list[str] = []
+    held: list = []
+    editor.page.on("request", lambda asked: uploads.append(asked.url) if asked.method == "POST" else None)
+    editor.page.route("**/rounds", lambda route: held.append(route))
+    editor.pull((100, 80), (110, 90))
+    editor.page.wait_for_timeout(600)  # longer than a pull has to rest
+    assert [url.rsplit("/", 1)[1] for url in uploads] == ["rounds"]
+    for route in held:
+        route.continue_()
+    editor.until(FOLLOWING)
+    assert not any(url.endswith("/sessions") for url in uploads)
+
+
 def test_a_mask_that_another_model_found_is_not_shown(editor: EditorPage) -> None:
     editor.open()
     editor.pull(NOSE, ASIDE)
