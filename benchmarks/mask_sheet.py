@@ -37,8 +37,9 @@ def row(title: str, photo: str, drag: Drag, editor: DragEditor) -> tuple[str, li
     session = editor.open(EXAMPLES / f"{photo}.jpg")
     source = session.photo.image
     pictures = []
-    for mask in (derive_mask([drag], source.width, source.height), session.mask_for([drag])):
-        pictures += [draw_drags(source, [drag], mask), session.edit([drag], mask, seed=0).image]
+    for mask in (derive_mask([drag], source.width, source.height), None):
+        result = session.edit([drag], mask, seed=0)
+        pictures += [draw_drags(source, result.drags, result.mask), result.image]
     return f"{title}   the room around the drag, and its result | what follows, and its result", pictures
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lightningdrag import Drag, DragEditor
 from lightningdrag.masks import derive_mask, inside
-from lightningdrag.models.builtin.followers import MOVES, ROOM, SWAYS, followers
+from lightningdrag.models.builtin.followers import BETWEEN, MOVES, ROOM, SWAYS, companions, followers
 from moving_square import SIDE as SQUARE_SIDE
 from moving_square import texture
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 CELLS, CELL = 32, 8
 SIDE = CELLS * CELL
 LENGTH = 40.0
@@ -76,6 +80,39 @@ def test_the_ground_sways_with_a_long_drag_and_does_not_follow_a_short_one() -> 
     handles = np.array([[40.0, 200.0], [216.0, 20.0]])
     targets = np.array([[41.0, 200.0], [216.0, 20.0 + 2 * LENGTH]])
     assert not followers(field(sways), handles, targets, CELL)[40, 100]
+
+
+def test_a_thing_that_goes_along_as_a_whole_has_companions_far_from_each_other() -> None:
+    places = companions(field(THING), TARGET[0], LENGTH, CELL)
+    assert 3 <= len(places) <= 6
+    assert ((places > (88, 64)) & (places < (152, 160))).all()
+    apart = np.linalg.norm(places[:, None] - [*places, *TARGET], axis=2)
+    assert apart[apart > 0].min() >= BETWEEN * CELL
+
+
+@pytest.mark.parametrize("rest", [0.3, 0.6])
+def test_a_thing_that_bends_or_stretches_has_none(rest: float) -> None:
+    half = slice(8, 20), slice(11, 19), rest * LENGTH
+    firm = slice(13, 17), slice(11, 19), LENGTH
+    assert len(companions(field(half, firm), TARGET[0], LENGTH, CELL)) == 0
+    assert len(companions(field(half), TARGET[0], LENGTH, CELL)) == 0
+
+
+def test_a_drag_too_short_to_see_has_no_companions() -> None:
+    assert len(companions(field(), TARGET[0], 0.0, CELL)) == 0
+
+
+def test_a_flower_that_is_moved_by_one_drag_keeps_its_shape() -> None:
+    photo = np.array(Image.open(EXAMPLES / "flower.jpg").convert("RGB"))
+    session = DragEditor.from_pretrained("builtin").open(photo)
+    drag = Drag((320, 210), (380, 210))
+    alone, whole = (session.edit([drag], mask, seed=0) for mask in (session.mask_for([drag]), None))
+    assert (len(alone.drags), len(whole.drags)) == (1, 7)
+    y, x = np.indices(photo.shape[:2])
+    behind = (np.abs(np.hypot(y - 222, x - 368) - 100) < 20) & (x < 320)  # petals that one drag draws out
+    moved = np.roll(photo, 61, axis=1)[behind].astype(int)
+    errors = [np.abs(np.asarray(result.image)[behind] - moved).mean() for result in (alone, whole)]
+    assert errors[1] < 0.6 * errors[0], errors
 
 
 def test_pins_say_nothing() -> None:

@@ -26,6 +26,7 @@ from lightningdrag.models.protocol import (
     CandidateModel,
     DragInputs,
     Encoded,
+    Followers,
     MotionEdit,
     PaintedEdit,
 )
@@ -72,12 +73,12 @@ class Finder(Painter):
         super().__init__()
         self.rooms: list[Tensor] = []
 
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> Tensor:
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
         assert inputs.mask.shape == encoded.window.shape[2:]
         self.rooms.append(inputs.mask)
         found = torch.zeros_like(inputs.mask)
         found[:, : found.shape[1] // 2] = True
-        return found
+        return Followers(found, torch.tensor([[20.0, 90.0], [1.0, 30.0], [110.0, 60.0]]))
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
@@ -139,6 +140,21 @@ def test_without_a_mask_what_the_model_finds_may_change_and_no_more() -> None:
     assert np.array_equal(result.photos[0].pixels[:, 102:], pixels[:, 102:])
     assert result.request.mask is None
     assert np.array_equal(DragEditor(Finder()).run(pixels, result.request).image, result.image)
+
+
+def test_what_goes_along_is_dragged_with_the_first_drag_and_is_not_in_the_request() -> None:
+    model = Finder()
+    result = DragEditor(model).edit(noise(200, 200), [((60, 100), (80, 100))], seed=0)
+    first, other = (
+        result.drags
+    )  # of the others one would come from beyond the photo, one ends beyond the mask
+    assert other.handle == pytest.approx((first.handle[0] - 48, 141), abs=1.5)
+    assert other.target[0] - other.handle[0] == pytest.approx(20)
+    assert other.target[1] == other.handle[1]
+    assert len(model.inputs[0].handles) == 2
+    assert result.request.drags == (first,)
+    again = DragEditor(Finder()).edit(noise(200, 200), [((60, 100), (80, 100))], result.mask, seed=0)
+    assert again.drags == (first,)
 
 
 @pytest.mark.parametrize("given", [np.eye(200, dtype=bool), None])

@@ -215,6 +215,23 @@ def augmented(
     return tuple(result)
 
 
+def accompanied(
+    drags: Sequence[Drag], targets: Iterable[Point], width: int, height: int, mask: np.ndarray
+) -> tuple[Drag, ...]:
+    """Drags, and the first one's like to other targets, left out where :func:`augmented` would."""
+    (hx, hy), (tx, ty) = drags[0].handle, drags[0].target
+    result = list(drags)
+    taken = {pixel_of(drag.handle) for drag in drags}
+    for x, y in targets:
+        companion = Drag((x + hx - tx, y + hy - ty), (x, y))
+        if pixel_of(companion.handle) in taken or len(result) >= MAX_DRAGS:
+            continue
+        if _holds(companion, width, height, mask):
+            taken.add(pixel_of(companion.handle))
+            result.append(companion)
+    return tuple(result)
+
+
 def _holds(drag: Drag, width: int, height: int, mask: np.ndarray | None) -> bool:
     """Is the drag inside the photo, and its target inside the mask?"""
     if not all(0 <= x <= width - 1 and 0 <= y <= height - 1 for x, y in (drag.handle, drag.target)):

@@ -21,7 +21,7 @@ from PIL import Image
 from lightningdrag.allocator import kept_memory
 from lightningdrag.batching import in_step
 from lightningdrag.compose import compose, patches
-from lightningdrag.drag import DragLike, as_drags, augmented, split
+from lightningdrag.drag import Drag, DragLike, accompanied, as_drags, augmented, split
 from lightningdrag.masks import MaskLike, derive_mask, read_mask, search_room
 from lightningdrag.models.protocol import (
     Call,
@@ -57,6 +57,7 @@ class EditResult:
     Attributes:
         photos: the candidates at the source's size and depth, with all that it carried.
         mask: ``(H, W)`` bool, the mask that was used: outside it every pixel is the source's.
+        drags: those that were made, with auxiliary ones.
         request: the request with its seed settled; repeating it gives the same images.
         seconds: wall time of the edit, opening the photo not included; of all edits made together.
         warnings: what had to be changed, and what opening the photo had to change.
@@ -64,6 +65,7 @@ class EditResult:
 
     photos: tuple[Photo, ...]
     mask: np.ndarray
+    drags: tuple[Drag, ...]
     request: EditRequest
     seconds: float
     warnings: tuple[str, ...] = ()
@@ -247,13 +249,14 @@ class EditSession:
     def mask_for(self, drags: Iterable[DragLike]) -> np.ndarray:
         """The mask of an edit without one, ``(H, W)`` bool: what follows the drags, with room around it.
 
-        A model that cannot say what follows has ``masks.derive_mask``.
+        A model that cannot say what follows has ``masks.derive_mask``. (An edit without a mask also holds a
+        rigid thing together, where one drag moves it; with this one as its mask it does not.)
 
         Raises:
             RequestError: as :meth:`edit`.
         """
         request, _ = _request(drags, None).fitted(self.photo.width, self.photo.height)
-        return self._settled_mask(request)[0]
+        return self._settled(request)[0]
 
     def edit(
         self,
@@ -276,15 +279,16 @@ class EditSession:
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        mask, more = self._settled_mask(fitted)
+        mask, drags, more = self._settled(fitted)
         seed = secrets.randbits(31) if request.seed is None else request.seed
-        drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
+        drags = augmented(drags, fitted.augment, photo.width, photo.height, mask)
         photos, painted = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
             more.append(f"{self._model.name} paints no transparency: in the mask it stays as it was")
         self._proposed = EditResult(
             photos=tuple(photos),
             mask=mask,
+            drags=drags,
             request=replace(request, seed=seed),
             seconds=time.perf_counter() - start,
             warnings=(*photo.warnings, *warnings, *more),
@@ -337,17 +341,20 @@ class EditSession:
         self._proposed = None
         self._encoded.clear()
 
-    def _settled_mask(self, request: EditRequest) -> tuple[np.ndarray, list[str]]:
-        """The mask of a fitted request, found by the model if none is given and it can; and warnings."""
-        photo, model, drags = self.photo, self._model, request.drags
+    def _settled(self, request: EditRequest) -> tuple[np.ndarray, tuple[Drag, ...], list[str]]:
+        """The mask and the drags of a fitted request, and warnings. A mask that is not given is found by the
+        model if it can, and what it finds to move as a whole is dragged as one."""
+        model, drags, size = self._model, request.drags, (self.photo.width, self.photo.height)
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
-            return request.settled_mask(photo.width, photo.height)
-        size = photo.width, photo.height
+            mask, warnings = request.settled_mask(*size)
+            return mask, drags, warnings
         room = search_room(drags, *size)
         window = window_for(model, room, drags)
-        found = model.followers(self._encode(photo, window), drag_inputs(window, drags, room, request))
+        found = model.followers(self._encode(self.photo, window), drag_inputs(window, drags, room, request))
         ways = derive_mask(drags, *size, reach=1.0)  # of drags that are too short for the window, too
-        return ways | window.photo_mask(found.numpy(), *size), []
+        mask = ways | window.photo_mask(found.mask.numpy(), *size)
+        places = window.to_photo(found.companions.numpy()).tolist()
+        return mask, accompanied(drags, places, *size, mask), []
 
     def _stages(
         self, request: EditRequest, mask: np.ndarray, callback: Callback | None

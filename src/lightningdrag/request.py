@@ -70,7 +70,7 @@ class EditRequest:
 
     Attributes:
         drags: 1..64 pairs, in pixels of the photo. Given in any form that ``as_drags`` reads.
-        mask: ``(H, W)`` bool of the photo's size, True where the image may change; None leaves it to the model.
+        mask: ``(H, W)`` bool of the photo's size, True where the image may change; None: the model finds it.
             Given as anything that ``masks.read_mask`` reads.
         image: where the photo is, for saved requests; not opened here.
         num_images: how many candidates, 1..16.

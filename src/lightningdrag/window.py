@@ -53,6 +53,10 @@ class Window:
         scale = np.asarray(self.scale)
         return (np.asarray(points, float) - self.box[:2] + 0.5) * scale - 0.5
 
+    def to_photo(self, points: np.ndarray) -> np.ndarray:
+        """``(N, 2)`` window pixels to photo pixels, (x, y)."""
+        return (np.asarray(points, float) + 0.5) / np.asarray(self.scale) - 0.5 + self.box[:2]
+
     def crop(self, pixels: np.ndarray) -> np.ndarray:
         """The window of a photo ``(H, W, 3)`` uint8 or uint16, as ``(height, width, 3)`` uint8."""
         # A copy: a photo may be a read-only array, which torch does not take without a warning.

@@ -163,16 +163,26 @@ class BatchModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Followers:
+    """What follows some drags.
+
+    Attributes:
+        mask: ``(H, W)`` bool, on the CPU: where it was and where it goes, with room around it.
+        companions: ``(M, 2)`` float32, on the CPU: places, (x, y), to which the rest of a rigid thing goes
+            the same way as the only drag.
+    """
+
+    mask: Tensor
+    companions: Tensor
+
+
 @runtime_checkable
 class MaskModel(Protocol):
     """A ``DragModel`` that finds what follows some drags, which makes a better mask than the drags alone."""
 
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> Tensor:
-        """``(H, W)`` bool on the CPU: what follows, where it was and where it goes, with room around it.
-
-        Args:
-            inputs: whose mask is where to look; the options say nothing here.
-        """
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
+        """Look for it within the mask of the inputs; their options say nothing here."""
         ...
 
 

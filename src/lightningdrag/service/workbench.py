@@ -125,14 +125,15 @@ class Workbench:
         photo = task.open()
         small = reduced(photo, LONGER_SIDE)
         request = task.request.scaled(small.width / photo.width, small.height / photo.height)
+        request = replace(request, num_images=1)
         session = EditSession(self._editors[task.model].model, small)
         parts = task.frames - 1  # the first frame is the photo
-        last = session.run(replace(request, num_images=1), _part(callback, 0, parts))
+        last = session.run(request, _part(callback, 0, parts))
         images: list[Image.Image] = [small.image]
         for frame in range(1, parts):
-            drags = tuple(_share(drag, frame / parts) for drag in request.drags)
+            drags = tuple(_share(drag, frame / parts) for drag in last.drags)
             # Where the whole drag's mask already holds what the part needs, the window stays the same.
-            part = replace(request, drags=drags, mask=last.mask, num_images=1, strict=False, seed=last.seed)
+            part = replace(request, drags=drags, mask=last.mask, augment=0, strict=False, seed=last.seed)
             images.append(session.run(part, _part(callback, frame, parts)).image)
         images.append(last.image)
         outcome = _outcome(last, (0, 0, 0, 0), ())

@@ -18,6 +18,12 @@ ROOM = 0.07
 """Around what follows, in geometric mean sides of the window: what moves has to end inside the mask."""
 WAY = 0.05
 """Within this of a drag's way, likewise, everything counts as what follows, whatever the motion says."""
+ALONG, WHOLE = 0.8, 0.6
+"""A thing is taken for rigid if so large a share of it (WHOLE) goes so large a share of the way (ALONG)."""
+COMPANIONS = 6
+"""Points of a rigid thing that are pulled along, at most."""
+BETWEEN = 2
+"""Cells that are between them at least."""
 
 
 def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray, cell: int) -> np.ndarray:
@@ -46,6 +52,35 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
     room = cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
     others = _finer((moves >= MOVES * longest) & ~part, cell) > 0.5
     return (room > 0) & ~others | (whole > 0)
+
+
+def companions(displacement: np.ndarray, target: np.ndarray, length: float, cell: int) -> np.ndarray:
+    """Points that go the way of the only drag: of a thing that hardly changes its shape.
+
+    One drag leaves it open how much of a thing follows, and the mean of all ways to follow draws it out.
+    Where most of it goes along, all of it should: these points, far from each other, say so.
+
+    Args:
+        displacement, cell: as for :func:`followers`.
+        target: ``(2,)`` (x, y) of the drag.
+        length: of the drag, in pixels of the window.
+
+    Returns:
+        ``(M, 2)`` float32 (x, y), where they go; empty if the thing bends or stretches.
+    """
+    moves = np.linalg.norm(displacement, axis=2)
+    part = _connected(moves >= MOVES * length, (target / cell).astype(int))
+    along = part & (moves >= ALONG * length)
+    if length < 1 or along.sum() < WHOLE * part.sum():
+        return np.zeros((0, 2), np.float32)
+    row, column = np.nonzero(along)
+    places = (np.stack((column, row), 1) * cell + (cell - 1) / 2).astype(np.float32)
+    chosen: list[np.ndarray] = []
+    nearest = np.linalg.norm(places - target, axis=1)
+    while len(chosen) < COMPANIONS and nearest.max(initial=0) >= BETWEEN * cell:
+        chosen.append(places[nearest.argmax()])
+        nearest = np.minimum(nearest, np.linalg.norm(places - chosen[-1], axis=1))
+    return np.reshape(chosen, (-1, 2)).astype(np.float32)
 
 
 def _connected(moving: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from lightningdrag.guidance import guidance_weights
 from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, agreed_fills, calmed, held, seen
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
-from lightningdrag.models.builtin.followers import followers
+from lightningdrag.models.builtin.followers import companions, followers
 from lightningdrag.models.builtin.network import (
     MOTION_STRIDE,
     NOISE_CHANNELS,
@@ -33,6 +34,7 @@ from lightningdrag.models.protocol import (
     DragInputs,
     EditCancelled,
     Encoded,
+    Followers,
     MotionEdit,
     batch_key,
 )
@@ -133,7 +135,7 @@ class BuiltinModel:
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> Tensor:
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
         """What the likeliest motion moves (:class:`~.protocol.MaskModel`)."""
         batch = self.batch(encoded.window, replace(inputs, num_images=1), len(inputs.handles))
         evidence = gather_evidence(batch)
@@ -146,9 +148,13 @@ class BuiltinModel:
                 encoded.features,
                 None,
             )
-        pixels = (motion.displacement.float() * evidence.length)[0].permute(1, 2, 0).contiguous()
-        found = followers(pixels.cpu().numpy(), inputs.handles.numpy(), inputs.targets.numpy(), MOTION_STRIDE)
-        return torch.from_numpy(found)
+        field = (motion.displacement.float() * evidence.length)[0].permute(1, 2, 0).contiguous().cpu().numpy()
+        handles, targets = inputs.handles.numpy(), inputs.targets.numpy()
+        mask = torch.from_numpy(followers(field, handles, targets, MOTION_STRIDE))
+        if len(targets) > 1:  # they say themselves how the thing moves
+            return Followers(mask, torch.zeros(0, 2))
+        length = float(np.linalg.norm(targets[0] - handles[0]))
+        return Followers(mask, torch.from_numpy(companions(field, targets[0], length, MOTION_STRIDE)))
 
     @torch.inference_mode()
     def likeliest(self, batch: DragBatch) -> Rendering:
