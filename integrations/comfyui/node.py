@@ -40,7 +40,7 @@ class LightningDragNode:
                 "seed": ("INT", seed),
             },
             "optional": {
-                "mask": ("MASK", {"tooltip": "where the image may change; without it, what follows the drags"})
+                "mask": ("MASK", {"tooltip": "what may change; without it, what follows the drags"})
             },
         }
 

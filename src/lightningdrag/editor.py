@@ -246,6 +246,7 @@ class EditSession:
         image.paste(Image.fromarray(to_8bit(patch)), box[:2])
         return image
 
+    @kept_memory()
     def mask_for(self, drags: Iterable[DragLike]) -> np.ndarray:
         """The mask of an edit without one, ``(H, W)`` bool: what follows the drags, with room around it.
 
