@@ -1,9 +1,14 @@
-"""Freed memory is kept for the next allocation within ``kept_memory``, and given back at its end."""
+"""Freed memory is kept for the next allocation within ``kept_memory``, and given back at its end.
+
+Each in a process of its own: what other tests left in the heap may serve as well as what was kept.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,7 +27,7 @@ def page_faults(size: int = LARGE) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def test_a_second_array_takes_the_pages_of_the_first():
+def a_second_array_takes_the_pages_of_the_first() -> None:
     outside = page_faults()
     with kept_memory():
         within = page_faults()
@@ -30,7 +35,7 @@ def test_a_second_array_takes_the_pages_of_the_first():
     assert page_faults() > outside / 2
 
 
-def test_the_outermost_use_ends_it():
+def the_outermost_use_ends_it() -> None:
     outside = page_faults()
     with kept_memory():
         with kept_memory():
@@ -41,7 +46,22 @@ def test_the_outermost_use_ends_it():
     assert page_faults() > outside / 2
 
 
-def test_afterwards_arrays_of_a_few_megabytes_are_made_of_freed_pages_as_in_any_program():
+def afterwards_arrays_of_a_few_megabytes_are_made_of_freed_pages_as_in_any_program() -> None:
     with kept_memory():
         pass
     assert page_faults(MIDDLING) < MIDDLING / resource.getpagesize() / 10
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        a_second_array_takes_the_pages_of_the_first,
+        the_outermost_use_ends_it,
+        afterwards_arrays_of_a_few_megabytes_are_made_of_freed_pages_as_in_any_program,
+    ],
+)
+def test_in_a_process_of_its_own(claim: Callable[[], None]) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=claim)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0

@@ -115,6 +115,21 @@ def test_a_flower_that_is_moved_by_one_drag_keeps_its_shape() -> None:
     assert errors[1] < 0.6 * errors[0], errors
 
 
+@pytest.mark.parametrize(("max_step", "stages"), [(60, 1), (30, 2), (60 / 32, 32)])
+def test_companions_take_no_more_stages_than_their_drag(max_step: float, stages: int) -> None:
+    steps: list[int] = []
+    result = DragEditor.from_pretrained("builtin").edit(
+        EXAMPLES / "flower.jpg",
+        [((320, 210), (380, 210))],
+        max_step=max_step,
+        augment=2,
+        callback=lambda step, total: steps.append(total),
+    )
+    assert len(result.drags) > 5
+    assert [drag.target for drag in result.drags[:1]] == [(380, 210)]
+    assert set(steps) == {stages}
+
+
 def test_pins_say_nothing() -> None:
     pin = np.array([[230.0, 230.0]])
     pinned = followers(field(THING), np.concatenate((HANDLE, pin)), np.concatenate((TARGET, pin)), CELL)
@@ -156,6 +171,7 @@ def test_a_drag_that_is_too_short_for_a_window_to_show_still_has_a_mask(to: floa
     for others in ([], [((300, 200), (330, 210))]):
         mask = editor.edit(photo, [((100, 100), (to, 100)), *others]).mask
         assert mask[100, 100]
+        assert others or mask.mean() < 0.1
         assert not others or mask[210, 330]
 
 

@@ -22,6 +22,7 @@ from lightningdrag.masks import (
     resized_mask,
     search_room,
     to_runs,
+    ways,
     widen_mask,
 )
 
@@ -123,6 +124,14 @@ def test_there_is_more_room_to_look_in_than_to_change_whatever_the_photos_size()
     assert search_room([Drag((1, 0), (1.2, 0))], 16, 6000).any()
     large = search_room([drag.scaled(20, 20) for drag in drags], 20 * WIDTH, 20 * HEIGHT)
     assert (large[10::20, 10::20] != room).mean() < 0.02
+
+
+@given(drags)
+def test_the_ways_of_drags_are_thin_and_hold_both_ends(drags: list[Drag]) -> None:
+    mask = ways(drags, WIDTH, HEIGHT)
+    moving = [drag for drag in drags if not drag.is_pin]
+    assert all(inside(mask, end) for drag in moving for end in (drag.handle, drag.target))
+    assert mask.sum() <= sum(6 * (drag.length + 8) for drag in moving)
 
 
 def test_a_given_reach_is_that_of_every_drag() -> None:

@@ -160,7 +160,7 @@ def split(drags: Sequence[Drag], max_step: float | None) -> list[tuple[Drag, ...
     Raises:
         OptionError: if that takes more than 32 stages.
     """
-    longest = max(drag.length for drag in drags)
+    longest = max(drag.length for drag in drags) * (1 - 1e-9)  # auxiliary ones are longer by rounding
     if max_step is None or longest <= max_step:
         return [tuple(drags)]
     if longest > max_step * MAX_STAGES:

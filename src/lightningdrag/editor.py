@@ -21,8 +21,8 @@ from PIL import Image
 from lightningdrag.allocator import kept_memory
 from lightningdrag.batching import in_step
 from lightningdrag.compose import compose, patches
-from lightningdrag.drag import Drag, DragLike, accompanied, as_drags, augmented, split
-from lightningdrag.masks import MaskLike, derive_mask, read_mask, search_room
+from lightningdrag.drag import Drag, DragLike, Point, accompanied, as_drags, augmented, split
+from lightningdrag.masks import MaskLike, read_mask, search_room, ways
 from lightningdrag.models.protocol import (
     Call,
     Callback,
@@ -280,9 +280,10 @@ class EditSession:
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        mask, drags, more = self._settled(fitted)
+        mask, places, more = self._settled(fitted)
         seed = secrets.randbits(31) if request.seed is None else request.seed
-        drags = augmented(drags, fitted.augment, photo.width, photo.height, mask)
+        drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
+        drags = accompanied(drags, places, photo.width, photo.height, mask)
         photos, painted = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
             more.append(f"{self._model.name} paints no transparency: in the mask it stays as it was")
@@ -342,20 +343,21 @@ class EditSession:
         self._proposed = None
         self._encoded.clear()
 
-    def _settled(self, request: EditRequest) -> tuple[np.ndarray, tuple[Drag, ...], list[str]]:
-        """The mask and the drags of a fitted request, and warnings. A mask that is not given is found by the
-        model if it can, and what it finds to move as a whole is dragged as one."""
+    def _settled(self, request: EditRequest) -> tuple[np.ndarray, list[Point], list[str]]:
+        """The mask of a fitted request, places that the first drag's thing goes to with it, and warnings.
+
+        A mask that is not given is found by the model if it can, and such places with it.
+        """
         model, drags, size = self._model, request.drags, (self.photo.width, self.photo.height)
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             mask, warnings = request.settled_mask(*size)
-            return mask, drags, warnings
+            return mask, [], warnings
         room = search_room(drags, *size)
         window = window_for(model, room, drags)
         found = model.followers(self._encode(self.photo, window), drag_inputs(window, drags, room, request))
-        ways = derive_mask(drags, *size, reach=1.0)  # of drags that are too short for the window, too
-        mask = ways | window.photo_mask(found.mask.numpy(), *size)
-        places = window.to_photo(found.companions.numpy()).tolist()
-        return mask, accompanied(drags, places, *size, mask), []
+        mask = window.photo_mask(found.mask.numpy(), *size)
+        mask |= ways(drags, *size)  # of drags that are too short for the window, too
+        return mask, [(x, y) for x, y in window.to_photo(found.companions.numpy()).tolist()], []
 
     def _stages(
         self, request: EditRequest, mask: np.ndarray, callback: Callback | None

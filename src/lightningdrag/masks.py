@@ -110,6 +110,15 @@ def search_room(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
     return resized_mask(room, width, height)
 
 
+def ways(drags: Sequence[Drag], width: int, height: int) -> np.ndarray:
+    """The pixels along the ways of the drags that move, with those beside them, ``(height, width)`` bool."""
+    mask = np.zeros((height, width), np.uint8)
+    for drag in drags:
+        if not drag.is_pin:
+            cv2.line(mask, pixel_of(drag.handle), pixel_of(drag.target), color=1, thickness=3)
+    return mask > 0
+
+
 def _capsules(drags: Sequence[Drag], width: int, height: int, reach: Callable[[Drag], float]) -> np.ndarray:
     """All pixels within their reach of the drags, of which pins count only where all are."""
     mask = np.zeros((height, width), np.uint8)

@@ -180,8 +180,9 @@ class JobQueue:
         """
         jobs = [self._waiting.popleft()]
         batches = self.models.get(jobs[0].model, {}).get("batches", False)
-        most = min(self._settings.batch, 1 + len(self._waiting) // len(self._workers)) if batches else 1
-        for job in [each for each in self._waiting if each.kind != "mask"]:
+        others = [each for each in self._waiting if each.kind != "mask"]
+        most = min(self._settings.batch, 1 + len(others) // len(self._workers)) if batches else 1
+        for job in others:
             if not job.goes_with(jobs[0]) or sum(each.request.num_images for each in (*jobs, job)) > most:
                 break
             self._waiting.remove(job)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lightningdrag.drag import Drag
 from lightningdrag.editor import DragEditor, EditResult, EditSession
-from lightningdrag.masks import bounding_box
+from lightningdrag.masks import bounding_box, inside
 from lightningdrag.models.protocol import BatchModel, Callback, MaskModel
 from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
 from lightningdrag.service.settings import takes_options
@@ -131,7 +131,10 @@ class Workbench:
         last = session.run(request, _part(callback, 0, parts))
         images: list[Image.Image] = [small.image]
         for frame in range(1, parts):
-            drags = tuple(_share(drag, frame / parts) for drag in last.drags)
+            # Of the auxiliary ones those that come to lie in the mask: the others would widen it.
+            shared = [_share(drag, frame / parts) for drag in last.drags]
+            asked, more = shared[: len(request.drags)], shared[len(request.drags) :]
+            drags = (*asked, *(drag for drag in more if inside(last.mask, drag.target)))
             # Where the whole drag's mask already holds what the part needs, the window stays the same.
             part = replace(request, drags=drags, mask=last.mask, augment=0, strict=False, seed=last.seed)
             images.append(session.run(part, _part(callback, frame, parts)).image)

@@ -14,6 +14,8 @@ MOVES = 0.12
 """What moves by this share of a drag's length, or more, follows it."""
 SWAYS = 0.03
 """Of the longest drag: by less than this nothing follows a shorter one, for the ground sways as far."""
+LEAST = 0.12
+"""Pixels of the window: what moves less follows no drag, short as it may be."""
 ROOM = 0.07
 """Around what follows, in geometric mean sides of the window: what moves has to end inside the mask."""
 WAY = 0.05
@@ -42,7 +44,8 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
     moves, longest = np.linalg.norm(displacement, axis=2), lengths.max(initial=0)
     part = np.zeros(moves.shape, bool)
     for target, length in zip(targets, lengths, strict=True):
-        part |= _connected(moves >= max(MOVES * length, SWAYS * longest), (target / cell).astype(int))
+        least = max(MOVES * length, SWAYS * longest, LEAST)
+        part |= _connected(moves >= least, (target / cell).astype(int))
     there = _finer(part, cell) > 0.5
     whole = (there | _left(_finer(displacement, cell), there)).astype(np.uint8)
     side = whole.size**0.5
@@ -50,7 +53,7 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
     cv2.polylines(whole, ways, isClosed=False, color=1, thickness=2 * round(WAY * side) + 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(ROOM * side) + 1,) * 2)
     room = cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
-    others = _finer((moves >= MOVES * longest) & ~part, cell) > 0.5
+    others = _finer((moves >= max(MOVES * longest, LEAST)) & ~part, cell) > 0.5
     return (room > 0) & ~others | (whole > 0)
 
 

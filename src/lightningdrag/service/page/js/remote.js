@@ -7,6 +7,7 @@ const SESSIONS = "/api/v1/sessions";
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const FIRST_PAUSE = 300;
 const LONGEST_PAUSE = 4000;
+const LONGEST_ACCEPT = 30_000;
 const FOUND_SIDE = 512; // of masks, at most
 
 export class Remote {
@@ -29,10 +30,11 @@ export class Remote {
   place(key, blob, signal) {
     const placed = this.#placing.then(() => this.#place(key, blob, signal));
     this.#placing = placed.catch(() => {});
-    return placed;
+    return signal ? Promise.race([placed, aborted(signal)]) : placed; // whoever was before may take its time
   }
 
   async #place(key, blob, signal) {
+    signal?.throwIfAborted();
     if (!this.#rounds.has(key)) {
       const left = this.#session;
       this.info = await this.client.json(SESSIONS, { method: "POST", body: blob, signal });
@@ -46,7 +48,8 @@ export class Remote {
   /** Make a candidate a round, if the server still knows it; if not, it is sent when it is needed. */
   accept(key, job, candidate) {
     const accepted = this.#placing.then(async () => {
-      const { round } = await this.client.post(`${SESSIONS}/${job.session}/rounds`, { job: job.id, candidate });
+      const path = `${SESSIONS}/${job.session}/rounds`;
+      const { round } = await this.client.post(path, { job: job.id, candidate }, AbortSignal.timeout(LONGEST_ACCEPT));
       if (job.session === this.#session) this.#rounds.set(key, round);
     });
     this.#placing = accepted.catch(() => {}); // who needs the round meanwhile waits for it
@@ -161,6 +164,12 @@ export class Remote {
     }
   }
 }
+
+const aborted = (signal) =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
 
 const longer = (pause) => Math.min(pause * 1.5, LONGEST_PAUSE);
 

@@ -12,6 +12,7 @@ export class Runner {
   async run(changes = {}) {
     const { editor } = this;
     const { work, state } = editor;
+    const { model } = { ...editor.settings, ...changes };
     const done = await this.#follow("jobs", await this.#form(changes));
     if (!done || editor.state !== state) return;
     const proposal = {
@@ -22,18 +23,18 @@ export class Runner {
       request: { ...done.request, image: work.image, mask: state.mask },
       job: { id: done.id, session: done.session },
     };
-    await Promise.all([this.decode(proposal.candidates[0], done.results[0]), this.#learnMask(done)]);
+    await Promise.all([this.decode(proposal.candidates[0], done.results[0]), this.#learnMask(done, model)]);
     if (editor.state !== state) return; // drawn on in the meantime, which cancels a run
     editor.propose(proposal, done.results);
     for (const warning of done.warnings) if (!warning.startsWith("mask scaled")) this.toasts.show(warning);
   }
 
   /** The automatic mask, where the run was quicker than the question for it. */
-  async #learnMask(done) {
-    const { work, state, settings, remote } = this.editor;
+  async #learnMask(done, model) {
+    const { work, state, remote } = this.editor;
     if (state.mask) return;
     const mask = await remote.usedMask(done, work).catch(() => null); // the room around the drags will do
-    if (mask) this.editor.set({ found: { drags: state.drags, model: settings.model, mask } });
+    if (mask) this.editor.set({ found: { drags: state.drags, model, mask } });
   }
 
   /** From a result: its drags once more, by other chances. */
