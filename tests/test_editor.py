@@ -142,6 +142,20 @@ def test_without_a_mask_what_the_model_finds_may_change_and_no_more() -> None:
     assert np.array_equal(DragEditor(Finder()).run(pixels, result.request).image, result.image)
 
 
+def test_a_session_looks_for_what_follows_once() -> None:
+    model = Finder()
+    session = DragEditor(model).open(noise(200, 200))
+    drags = [((60, 100), (80, 100))]
+    mask = session.mask_for(drags)
+    for seed in (0, 1):
+        assert np.array_equal(session.edit(drags, seed=seed).mask, mask)
+    assert len(model.rooms) == 1
+    session.edit([((60, 100), (81, 100))])
+    session.accept()
+    session.edit([((60, 100), (81, 100))])
+    assert len(model.rooms) == 3
+
+
 def test_what_goes_along_is_dragged_with_the_first_drag_and_is_not_in_the_request() -> None:
     model = Finder()
     result = DragEditor(model).edit(noise(200, 200), [((60, 100), (80, 100))], seed=0)

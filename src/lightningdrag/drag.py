@@ -188,47 +188,49 @@ def augmented(
     """Drags with auxiliary pairs around each handle, which make its neighbourhood move rigidly.
 
     The pairs stand evenly on a circle around the handle and go the handle's own way.  Its radius is
-    3 % of the photo's short side, at most a third of the way to the nearest other handle.  A pair is
-    left out where it would leave the photo or the mask, and when 64 are reached.
+    3 % of the photo's short side, at most a third of the way to the nearest other handle.  Some are
+    left out as by :func:`accompanied`.
 
     Args:
         count: auxiliary pairs for each drag; 0 adds none.
         mask: ``(H, W)`` bool that auxiliary targets must stay in.
     """
-    result = list(drags)
-    taken = {pixel_of(drag.handle) for drag in drags}
+    places: list[tuple[Drag, Point]] = []
     for ring in range(count):
         for drag in drags:
             others = [math.dist(drag.handle, other.handle) for other in drags if other is not drag]
             radius = min([0.03 * min(width, height), *(distance / 3 for distance in others)])
             angle = 2 * math.pi * ring / count
-            dx, dy = radius * math.cos(angle), radius * math.sin(angle)
-            auxiliary = Drag(
-                (drag.handle[0] + dx, drag.handle[1] + dy), (drag.target[0] + dx, drag.target[1] + dy)
-            )
-            if pixel_of(auxiliary.handle) in taken or len(result) >= MAX_DRAGS:
-                continue
-            if not _holds(auxiliary, width, height, mask):
-                continue
-            taken.add(pixel_of(auxiliary.handle))
-            result.append(auxiliary)
-    return tuple(result)
+            (x, y), dx, dy = drag.target, radius * math.cos(angle), radius * math.sin(angle)
+            places.append((drag, (x + dx, y + dy)))
+    return accompanied(drags, places, width, height, mask)
 
 
 def accompanied(
-    drags: Sequence[Drag], targets: Iterable[Point], width: int, height: int, mask: np.ndarray
+    drags: Sequence[Drag],
+    places: Iterable[tuple[Drag, Point]],
+    width: int,
+    height: int,
+    mask: np.ndarray | None = None,
 ) -> tuple[Drag, ...]:
-    """Drags, and the first one's like to other targets, left out where :func:`augmented` would."""
-    (hx, hy), (tx, ty) = drags[0].handle, drags[0].target
+    """Drags with auxiliary pairs that go the way of one of them, to other targets.
+
+    A pair is left out where it would leave the photo or the mask, where its handle is taken, and when 64
+    are reached.
+
+    Args:
+        places: each a drag whose way is gone, and a target.
+        mask: ``(H, W)`` bool that auxiliary targets must stay in.
+    """
     result = list(drags)
     taken = {pixel_of(drag.handle) for drag in drags}
-    for x, y in targets:
-        companion = Drag((x + hx - tx, y + hy - ty), (x, y))
-        if pixel_of(companion.handle) in taken or len(result) >= MAX_DRAGS:
+    for drag, (x, y) in places:
+        auxiliary = Drag((x - drag.vector[0], y - drag.vector[1]), (x, y))
+        if pixel_of(auxiliary.handle) in taken or len(result) >= MAX_DRAGS:
             continue
-        if _holds(companion, width, height, mask):
-            taken.add(pixel_of(companion.handle))
-            result.append(companion)
+        if _holds(auxiliary, width, height, mask):
+            taken.add(pixel_of(auxiliary.handle))
+            result.append(auxiliary)
     return tuple(result)
 
 

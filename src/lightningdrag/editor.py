@@ -29,6 +29,7 @@ from lightningdrag.models.protocol import (
     CandidateModel,
     DragModel,
     Encoded,
+    Followers,
     MaskModel,
     PaintedEdit,
 )
@@ -216,6 +217,7 @@ class EditSession:
         self._round = 0
         self._proposed: EditResult | None = None
         self._encoded: OrderedDict[Window, Encoded] = OrderedDict()
+        self._searched: tuple[tuple[Drag, ...], Window, Followers] | None = None
 
     @property
     def photo(self) -> Photo:
@@ -283,7 +285,8 @@ class EditSession:
         mask, places, more = self._settled(fitted)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
-        drags = accompanied(drags, places, photo.width, photo.height, mask)
+        companions = [(drags[0], place) for place in places]
+        drags = accompanied(drags, companions, photo.width, photo.height, mask)
         photos, painted = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
             more.append(f"{self._model.name} paints no transparency: in the mask it stays as it was")
@@ -342,6 +345,7 @@ class EditSession:
         self._round = index
         self._proposed = None
         self._encoded.clear()
+        self._searched = None
 
     def _settled(self, request: EditRequest) -> tuple[np.ndarray, list[Point], list[str]]:
         """The mask of a fitted request, places that the first drag's thing goes to with it, and warnings.
@@ -352,9 +356,12 @@ class EditSession:
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             mask, warnings = request.settled_mask(*size)
             return mask, [], warnings
-        room = search_room(drags, *size)
-        window = window_for(model, room, drags)
-        found = model.followers(self._encode(self.photo, window), drag_inputs(window, drags, room, request))
+        if self._searched is None or self._searched[0] != drags:
+            room = search_room(drags, *size)
+            window = window_for(model, room, drags)
+            inputs = drag_inputs(window, drags, room, request)
+            self._searched = drags, window, model.followers(self._encode(self.photo, window), inputs)
+        _, window, found = self._searched
         mask = window.photo_mask(found.mask.numpy(), *size)
         mask |= ways(drags, *size)  # of drags that are too short for the window, too
         return mask, [(x, y) for x, y in window.to_photo(found.companions.numpy()).tolist()], []

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ARTEFACTS = ROOT / "out" / "browser"
 
+NOSE, ASIDE = (262, 232), (236, 240)
+"""Of chelsea.jpg, 451x300: what is pulled, and where to."""
 SHOWN = "lightningdrag.editor.work !== null && lightningdrag.scene.drawn === lightningdrag.editor.work.shown"
 FOLLOWING = "lightningdrag.editor.found.drags === lightningdrag.editor.state.drags"
 SEEN = """() => {

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 import pytest
-from editor_page import EXAMPLES, FOLLOWING, SHOWN, EditorPage
+from editor_page import ASIDE, EXAMPLES, FOLLOWING, NOSE, SHOWN, EditorPage
 from PIL import Image
 
 from lightningdrag.drag import Drag
 from lightningdrag.editor import DragEditor
 from lightningdrag.request import EditRequest
-
-NOSE, ASIDE = (262, 232), (236, 240)  # of chelsea.jpg, 451x300
 
 
 def test_pulling_running_undoing_and_a_second_round(editor: EditorPage) -> None:
@@ -81,74 +79,6 @@ def test_what_is_saved_is_the_photo_but_for_the_mask(editor: EditorPage) -> None
     for name, kind in (("JPEG", "JPEG"), ("WebP", "WEBP"), ("Animation, WebP", "WEBP")):
         picture = Image.open(io.BytesIO(editor.download(name)))
         assert (picture.format, picture.size) == (kind, (451, 300))
-
-
-def test_once_a_pull_rests_the_mask_is_what_follows(editor: EditorPage) -> None:
-    editor.open()
-    held: list = []
-    editor.page.route("**/mask?*", lambda route: held.append(route))
-    editor.pull(NOSE, ASIDE)
-    near = editor.page.evaluate("lightningdrag.editor.plan.mask")
-    editor.page.unroute("**/mask?*")
-    for route in held:
-        route.continue_()
-    editor.until(FOLLOWING)
-    editor.screenshot("following")
-    shown = editor.page.evaluate("lightningdrag.editor.plan.mask")
-    assert (shown["width"], shown["height"]) != (near["width"], near["height"])
-    mask = np.reshape(shown["data"], (shown["height"], shown["width"])) >= 128
-    source = np.array(Image.open(EXAMPLES / "chelsea.jpg"))
-    drags = [(drag["handle"], drag["target"]) for drag in editor.drags]
-    used = DragEditor.from_pretrained("builtin").open(source).mask_for(drags)
-    assert mask.shape == used.shape  # a photo smaller than masks are sent
-    assert (mask != used).mean() < 0.01  # numbers of threads may differ
-    editor.press("i")  # a drawn mask is begun from it
-    drawn = editor.state["mask"]
-    assert abs(sum(drawn["runs"][1::2]) / np.prod(drawn["size"]) - (1 - mask.mean())) < 0.02
-    editor.press("x")
-    editor.page.route("**/mask?*", lambda route: route.abort())
-    editor.pull((100, 80), (110, 90))
-    assert editor.page.evaluate("lightningdrag.editor.plan.mask.width") == near["width"]
-    editor.page.unroute("**/mask?*")  # a lost connection is found again
-    editor.until(FOLLOWING)
-
-
-def test_a_run_before_the_pull_rests_brings_the_mask_along(editor: EditorPage) -> None:
-    editor.open()
-    editor.page.route("**/sessions/*/mask?*", lambda route: route.abort())
-    editor.pull(NOSE, ASIDE)
-    editor.run()
-    assert editor.page.evaluate(FOLLOWING)
-    assert editor.page.evaluate("lightningdrag.editor.plan.mask === lightningdrag.editor.found.mask")
-
-
-def test_a_pull_on_a_result_waits_until_the_server_has_kept_it(editor: EditorPage) -> None:
-    editor.open()
-    editor.pull(NOSE, ASIDE)
-    editor.run()
-    uploads: list[str] = []
-    held: list = []
-    editor.page.on("request", lambda asked: uploads.append(asked.url) if asked.method == "POST" else None)
-    editor.page.route("**/rounds", lambda route: held.append(route))
-    editor.pull((100, 80), (110, 90))
-    editor.page.wait_for_timeout(600)  # longer than a pull has to rest
-    assert [url.rsplit("/", 1)[1] for url in uploads] == ["rounds"]
-    for route in held:
-        route.continue_()
-    editor.until(FOLLOWING)
-    assert not any(url.endswith("/sessions") for url in uploads)
-
-
-def test_a_mask_that_another_model_found_is_not_shown(editor: EditorPage) -> None:
-    editor.open()
-    editor.pull(NOSE, ASIDE)
-    editor.until(FOLLOWING)
-    width = editor.page.evaluate("lightningdrag.editor.plan.mask.width")
-    editor.page.route("**/mask?*", lambda route: route.abort())
-    editor.page.evaluate(
-        "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, model: 'warp'}})"
-    )
-    assert editor.page.evaluate("lightningdrag.editor.plan.mask.width") != width
 
 
 def test_the_picture_and_the_edit_are_copied(editor: EditorPage, context) -> None:

@@ -8,11 +8,9 @@ import urllib.request
 
 import pytest
 from conftest import TOKEN
-from editor_page import EXAMPLES, SHOWN, EditorPage
+from editor_page import ASIDE, EXAMPLES, NOSE, SHOWN, EditorPage
 
 from lightningdrag import Drag, EditRequest
-
-NOSE, ASIDE = (262, 232), (236, 240)
 
 
 def test_the_server_is_killed_in_the_middle_and_nothing_is_lost(editor: EditorPage, server) -> None:
