@@ -21,6 +21,7 @@ from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Store
 from service_running import (
+    DRAG,
     GatedWorker,
     Running,
     photo_bytes,
@@ -157,6 +158,24 @@ def test_a_search_for_a_mask_parts_no_batch_and_pushes_out_no_result() -> None:
         for photo, job in zip(photos, jobs, strict=True):
             assert photo.state_of(job)["state"] == "done"
             assert len(server.state.store.get(photo.record["id"]).jobs) == 1
+
+
+def test_searches_for_masks_take_no_room_from_edits_and_are_bounded_themselves(
+    server: Running, worker: GatedWorker
+) -> None:
+    photos = [server.open() for _ in range(4)]
+    photos[0].job()
+    wait_until(lambda: worker.tasks)
+    with ThreadPoolExecutor() as threads:
+        masks = [threads.submit(photo.found_mask) for photo in photos[1:]]
+        wait_until(lambda: all(server.state.store.get(photo.record["id"]).jobs for photo in photos))
+        assert problem(
+            photos[0].running.client.post(f"{photos[0].address}/mask", json={"drags": [DRAG]})
+        ) == ("queue-full")
+        assert all(photo.start().status_code == 202 for photo in photos[1:])  # the queue's three places
+        assert problem(photos[0].start()) == "queue-full"
+        worker.let(21)
+        assert all(mask.result().sum() == 200 for mask in masks)
 
 
 def test_a_batch_stops_when_nobody_wants_it_any_more() -> None:

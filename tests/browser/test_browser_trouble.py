@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 from conftest import TOKEN
-from editor_page import ASIDE, EXAMPLES, NOSE, SHOWN, EditorPage
+from editor_page import ASIDE, EXAMPLES, FOLLOWING, NOSE, SHOWN, EditorPage
 
 from lightningdrag import Drag, EditRequest
 
@@ -81,6 +81,7 @@ def test_a_token_is_asked_for_and_a_full_queue_waited_for(context, small_server)
         assert "not the server's" in note.text_content()
     editor.open()
     editor.pull(NOSE, ASIDE)
+    editor.until(FOLLOWING)
     make_room = editor.page.evaluate_handle(FILL_THE_QUEUE)
     editor.click("Run")
     editor.page.get_by_text("The server is busy").wait_for()
@@ -94,6 +95,7 @@ def test_a_run_that_waits_when_the_server_is_stopped_in_order_is_made_again(
 ) -> None:
     editor.open()
     editor.pull(NOSE, ASIDE)
+    editor.until(FOLLOWING)
     make_room = editor.page.evaluate_handle(FILL_THE_QUEUE)
     editor.click("Run")
     editor.page.get_by_text("In the queue: 1 before you").wait_for()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +72,7 @@ class JobQueue:
             self._spawn(self._serve(worker))
 
     def submit(self, job: Job) -> None:
-        """Queue a job of a session.
+        """Queue a job of a session. Searches for masks, short as they are, take no room from the others.
 
         Raises:
             Problem: ``queue-full``, with the time it takes until there may be room; ``not-ready``;
@@ -84,12 +84,16 @@ class JobQueue:
             raise Problem("stopping", detail)
         if state == "failed":
             raise Problem("not-ready", detail)
-        unfinished = sum(not each.finished for each in job.session.jobs.values())
+
+        def rivals(jobs: Iterable[Job]) -> list[Job]:
+            return [each for each in jobs if job.kind == "mask" or each.kind != "mask"]
+
+        unfinished = sum(not each.finished for each in rivals(job.session.jobs.values()))
         if unfinished >= self._settings.session_jobs:
             raise Problem(
                 "queue-full", f"this session has {unfinished} unfinished jobs", self._seconds_for(1)
             )
-        waiting = len(self._waiting)
+        waiting = len(rivals(self._waiting))
         if waiting >= self._settings.queue:
             raise Problem("queue-full", f"{waiting} jobs wait already", self._seconds_for(waiting))
         job.session.jobs[job.id] = job
