@@ -157,7 +157,7 @@ class MotionGenerator(nn.Module):
 
     The displacement is a choice, cell by cell, between the analytic fields and standing still, plus
     a correction.  Predicts the clean motion (x-prediction).  It attends at 1/16 alone: attention at 1/8
-    took two fifths of its time and gave nothing (``docs/builtin-model.md``).
+    took two fifths of its time and gave nothing (``docs/builtin-history.md``).
     """
 
     def __init__(self, config: BuiltinConfig) -> None:
