@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lightningdrag import Drag, DragEditor, EditRequest
-from lightningdrag.editor import EditSession
+from lightningdrag.session import EditSession
 
 
 def sessions(editor: DragEditor, count: int) -> list[EditSession]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import lightningdrag
-from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest, editor
+from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest
 from lightningdrag.compose import FEATHER, compose
 from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
 from lightningdrag.masks import derive_mask
@@ -543,7 +543,7 @@ def test_rounds_are_accepted_undone_and_redone() -> None:
 def test_transparency_counts_in_what_is_kept_for_undoing(
     channels: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(editor, "HISTORY_BYTES", 12 * 64 * 64)
+    monkeypatch.setattr("lightningdrag.session.HISTORY_BYTES", 12 * 64 * 64)
     session = DragEditor(Painter()).open(noise(64, 64, channels))
     for seed in range(6):
         session.edit(["20,30:40,30"], seed=seed)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightningdrag.drag import Drag, RequestError
-    from lightningdrag.editor import DragEditor, EditResult, EditSession
+    from lightningdrag.editor import DragEditor
     from lightningdrag.models.protocol import EditCancelled
     from lightningdrag.photo import PhotoError
     from lightningdrag.pipeline import LightningDragPipeline
     from lightningdrag.request import EditRequest
+    from lightningdrag.session import EditResult, EditSession
 
 __version__ = "0.1.0"
 
@@ -28,8 +29,8 @@ _HOMES = {
     "DragEditor": "editor",
     "EditCancelled": "models.protocol",
     "EditRequest": "request",
-    "EditResult": "editor",
-    "EditSession": "editor",
+    "EditResult": "session",
+    "EditSession": "session",
     "LightningDragPipeline": "pipeline",
     "PhotoError": "photo",
     "RequestError": "drag",

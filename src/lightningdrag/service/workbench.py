@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 
 from lightningdrag.drag import Drag
-from lightningdrag.editor import DragEditor, EditResult, EditSession
+from lightningdrag.editor import DragEditor
 from lightningdrag.masks import bounding_box, inside
 from lightningdrag.models.protocol import BatchModel, Callback, MaskModel
 from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
 from lightningdrag.service.settings import takes_options
 from lightningdrag.service.task import Outcome, Patch, Task
+from lightningdrag.session import EditResult, EditSession
 
 CACHE_BYTES = 2**30
 """Of the photos that stay open, with the windows of them that a model keeps encoded."""
