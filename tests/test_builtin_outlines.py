@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.compose import compose
 from lightningdrag.models.builtin.constraints import AGREE, near_targets
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.network import Rendering, decided, undecided
-from lightningdrag.models.builtin.outlines import find_outlines, grown, slope
+from lightningdrag.models.builtin.outlines import find_outlines, slope
 from lightningdrag.models.protocol import MotionEdit
 from lightningdrag.photo import Photo
 from lightningdrag.window import Window
@@ -318,18 +317,7 @@ def test_shares_are_shown_as_they_were_meant() -> None:
     assert decided(undecided(torch.tensor([0.0, 1.0]))).sub(torch.tensor([0.0, 1.0])).abs().max() < 1e-5
 
 
-def test_slopes_and_growing() -> None:
+def test_slopes() -> None:
     step = torch.zeros(1, 2, 8, 8)
     step[:, 0, :, 4:] = 3
     assert slope(step)[0, 0, 0].tolist() == [0, 0, 0, 3, 3, 0, 0, 0]
-    dot = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
-    dot[..., 4, 4] = True
-    assert grown(dot, 2).sum() == 25
-    assert not grown(~dot, 0)[..., 4, 4].any()
-
-
-@pytest.mark.parametrize("pixels", [1, 2, 4, 7, 12, 24])
-def test_growing_far_is_exact(pixels: int) -> None:
-    where = torch.rand(2, 1, 60, 80, generator=torch.Generator().manual_seed(0)) > 0.999
-    side = 2 * pixels + 1
-    assert (grown(where, pixels) == (F.max_pool2d(where.float(), side, stride=1, padding=pixels) > 0)).all()

@@ -17,6 +17,7 @@ from lightningdrag.models.builtin.blocks import (
     zeroed,
 )
 from lightningdrag.models.builtin.evidence import EVIDENCE_CHANNELS, DragBatch, Evidence
+from lightningdrag.models.builtin.morphology import grown
 from lightningdrag.models.builtin.surroundings import stillness, surroundings
 from lightningdrag.models.point_embedding import PointEmbedding, point_maps
 from lightningdrag.warp import sample
@@ -341,11 +342,11 @@ def without_weak_holes(visibility: Tensor) -> Tensor:
     Hysteresis (Canny 1986): a hole is what is connected, by logits beyond DOUBT, to one beyond CERTAIN.
     """
     strongest = F.max_pool2d(-visibility, HOLE_STRIDE)
-    doubtful, hole = strongest > DOUBT, (strongest > max(CERTAIN, DOUBT)).float()
+    doubtful, hole = strongest > DOUBT, strongest > max(CERTAIN, DOUBT)
     for _ in range(HOLE_REACH):
-        hole = F.max_pool2d(hole, 3, stride=1, padding=1) * doubtful
-    hole = F.max_pool2d(hole, 3, stride=1, padding=1)  # and its soft edge
-    hole = F.interpolate(hole, scale_factor=HOLE_STRIDE)
+        hole = grown(hole, 1) & doubtful
+    hole = grown(hole, 1)  # and its soft edge
+    hole = F.interpolate(hole.float(), scale_factor=HOLE_STRIDE)
     return torch.where(hole > 0, visibility, visibility.clamp_min(0))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lightningdrag.models.builtin.constraints import FINE_HOLD, agreed, near_targets
 from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.builtin.morphology import grown, most_around, shrunk
 from lightningdrag.models.builtin.network import Rendering, undecided
 from lightningdrag.models.builtin.surroundings import MARGIN, STILL, carried_on
 from lightningdrag.warp import forward_warp, sample
@@ -175,7 +176,7 @@ def _find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     in_front = ((way - BEHIND) * 10 + 0.5).clamp(0, 1)
     covered = _sharp(in_thing + NETWORK * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
     covered *= seen | grown(layers.moving, FAR)
-    left = _most_around(_sharp(in_ground + NETWORK * (1 - 2 * shown)), MARGIN)
+    left = most_around(_sharp(in_ground + NETWORK * (1 - 2 * shown)), MARGIN)
     at_target = ((held - HELD) / (0.9 - HELD)).clamp(0, 1)  # there stands its handle, and at a pin the pin
     left, covered = left * (1 - at_target), torch.lerp(covered, way, at_target)
 
@@ -194,9 +195,9 @@ def _layers(displacement: Tensor, seen: Tensor, sure: Tensor) -> Layers:
     distance = torch.hypot(displacement[:, :1], displacement[:, 1:])
     left, _ = forward_warp(distance * seen, displacement)
     most = torch.maximum(distance, left)
-    moves = distance > (STANDS * _most_around(most, BY)).clamp_min(STILL)
+    moves = distance > (STANDS * most_around(most, BY)).clamp_min(STILL)
     # Far from what moves farthest, ground that goes along a little is "moving", too, but not the thing.
-    fastest = moves & (distance > STANDS * _most_around(most, 3 * BY))
+    fastest = moves & (distance > STANDS * most_around(most, 3 * BY))
     moving, still = sure & moves, sure & ~moves
     return Layers(moving, still, *(carried_on(displacement, x.float()) for x in (sure & fastest, still)))
 
@@ -285,34 +286,11 @@ def slope(displacement: Tensor) -> Tensor:
     return (across + down).sqrt()
 
 
-def grown(where: Tensor, pixels: int) -> Tensor:
-    """``(B, 1, H, W)`` bool, and all within a square of so many pixels to each side."""
-    return _most_around(where.float(), pixels) > 0
-
-
-def _most_around(x: Tensor, pixels: int) -> Tensor:
-    """The most of ``(B, C, H, W)`` >= 0 within a square of so many pixels to each side.
-
-    A wide window is made of windows of windows, one for each prime factor of its width.
-    """
-    width, step, side = 2 * pixels + 1, 1, 3
-    x = F.pad(x, (pixels,) * 4)
-    while width > 1:
-        if width % side:
-            side += 2
-            continue
-        x = F.max_pool2d(x, (1, side), stride=1, dilation=(1, step))
-        x = F.max_pool2d(x, (side, 1), stride=1, dilation=(step, 1))
-        width, step = width // side, step * side
-    return x
-
-
 def _thick(where: Tensor) -> Tensor:
     """The parts that are somewhere thicker than THICK to each side, and what hangs together with those."""
     if not where.any():
         return where
-    outside = F.pad((~where).float(), (THICK,) * 4, value=1.0)
-    part = F.max_pool2d(outside, 2 * THICK + 1, stride=1) == 0
+    part = shrunk(where, THICK)
     for _ in range(SPREAD):
         part = grown(part, THICK) & where
     return part

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.builtin.morphology import grown, shrunk
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.surroundings import stillness
 from lightningdrag.warp import sample
@@ -79,7 +80,7 @@ def patch_fill(
         ``(2, h, w)``, x and y in whole pixels, how far each is from where its texture stands in ``picture``,
         0 where there is none.
     """
-    hole = F.max_pool2d((shown < 0.5).float()[None], 3, stride=1, padding=1)[0] > 0
+    hole = grown(shown < 0.5, 1)
     nothing = torch.zeros_like(picture[:2])
     if not hole.any():
         return colour, nothing
@@ -116,13 +117,11 @@ class _Scale:
     @cached_property
     def seen(self) -> Tensor:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
-        padded = F.pad(self.hole.float()[None], (REACH,) * 4, value=1.0)
-        return F.max_pool2d(padded, SIDE, stride=1)[0, 0] == 0
+        return shrunk(~self.hole[0], REACH)
 
     def is_deep(self) -> bool:
         """Is any of the hole farther than DEEP cells from what is seen?"""
-        seen = F.max_pool2d(1 - self.hole.float()[None], 2 * DEEP + 1, stride=1, padding=DEEP)
-        return bool((seen == 0).any())
+        return not bool(grown(~self.hole, DEEP).all())
 
 
 def _scales(whole: _Scale) -> list[_Scale]:
@@ -161,8 +160,7 @@ class _Search:
         self.fill, self.hole, self.seen = _listed(fill), scale.hole[0], scale.seen
         self.height, self.width = self.hole.shape
         self.stride = stride
-        touched = F.max_pool2d(scale.hole.float()[None], SIDE, stride=1, padding=REACH)[0, 0] > 0
-        self.touched = touched & self._every(self.stride)
+        self.touched = grown(self.hole, REACH) & self._every(self.stride)
         self.targets = self.touched.nonzero()
         self.pixels = self._around(self.targets)
         self.colours = _listed(torch.cat((scale.picture, scale.picture.square().sum(0, keepdim=True))))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightningdrag.models.builtin.morphology import least_around
+
 STILL = 1.5
 """Pixels: what moves further is no background."""
 MARGIN = 2
@@ -30,7 +32,7 @@ def surroundings(picture: Tensor, still: Tensor, shown: Tensor) -> tuple[Tensor,
     Returns:
         Twice ``(B, 3, h, w)``.
     """
-    known = _least_around(shown)
+    known = least_around(shown, MARGIN)
     return carried_on(picture, known * (still + LITTLE)), carried_on(picture, known * (1 - still + LITTLE))
 
 
@@ -41,18 +43,13 @@ def without_outline(visibility: Tensor, displacement: Tensor) -> Tensor:
         visibility: ``(B, 1, h, w)``, shares or logits.
         displacement: ``(B, 2, h, w)`` backward, in pixels.
     """
-    return torch.lerp(visibility, _least_around(visibility), stillness(displacement))
+    return torch.lerp(visibility, least_around(visibility, MARGIN), stillness(displacement))
 
 
 def stillness(displacement: Tensor) -> Tensor:
     """``(B, 1, h, w)``: 1 where nothing moves, 0 where something moves by STILL or more."""
     length = torch.hypot(displacement[:, :1], displacement[:, 1:])  # norm() takes seventy times as long
     return 1 - (length / STILL).clamp(max=1)
-
-
-def _least_around(x: Tensor) -> Tensor:
-    across = F.max_pool2d(-x, (1, 2 * MARGIN + 1), stride=1, padding=(0, MARGIN))
-    return -F.max_pool2d(across, (2 * MARGIN + 1, 1), stride=1, padding=(MARGIN, 0))
 
 
 def carried_on(image: Tensor, known: Tensor) -> Tensor:
