@@ -20,7 +20,8 @@ from lightningdrag.draw import draw_drags, side_by_side
 EXAMPLES = Path(__file__).resolve().parent
 OUT = Path("out/demo")
 PHOTOS = ("astronaut", "coffee", "flower")
-README_WIDTH = 1200  # pixels
+TITLES = ("before", "drags", "after")
+README_WIDTH, GAP = 1200, 8  # pixels
 
 
 def main() -> None:
@@ -36,16 +37,16 @@ def main() -> None:
     started = time.perf_counter()
     editor = DragEditor.from_pretrained(arguments.model)
     console.print(f"Model {arguments.model!r} loaded in {time.perf_counter() - started:.1f} s")
-    sheets = [demonstrate(name, editor, console) for name in PHOTOS]
+    rows = [demonstrate(name, editor, console) for name in PHOTOS]
     console.print(f"The results are in [bold]{OUT}[/]: *.jpg as edited, *-sheet.png before, drags and after")
     if arguments.readme:
         path = EXAMPLES / "readme.jpg"
-        stacked(sheets, README_WIDTH).save(path, quality=88)
+        stacked(rows, README_WIDTH).save(path, quality=88)
         console.print(f"The README's picture is {path}")
 
 
-def demonstrate(name: str, editor: DragEditor, console: Console) -> Image.Image:
-    """Edit one photo, write its result and its sheet, return the sheet."""
+def demonstrate(name: str, editor: DragEditor, console: Console) -> list[Image.Image]:
+    """Edit one photo, write its result and its sheet, return the sheet's pictures."""
     request = EditRequest.load(EXAMPLES / f"{name}.json")
     photo = Image.open(EXAMPLES / f"{name}.jpg")
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -54,25 +55,25 @@ def demonstrate(name: str, editor: DragEditor, console: Console) -> Image.Image:
             photo, request, callback=lambda step, total: bar.update(task, completed=step, total=total)
         )
     result.save(OUT / f"{name}.jpg")
-    sheet = side_by_side(
-        [photo, draw_drags(photo, request.drags, result.mask), result.image], ["before", "drags", "after"]
-    )
-    sheet.save(OUT / f"{name}-sheet.png")
+    pictures = [photo, draw_drags(photo, request.drags, result.mask), result.image]
+    side_by_side(pictures, TITLES).save(OUT / f"{name}-sheet.png")
     console.print(f"{name}: {photo.width}x{photo.height} in {result.seconds:.1f} s")
-    return sheet
+    return pictures
 
 
-def stacked(images: list[Image.Image], width: int) -> Image.Image:
-    """Images under each other, all of one width."""
-    rows = [
-        image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-        for image in images
-    ]
-    sheet = Image.new("RGB", (width, sum(row.height for row in rows)), "white")
+def stacked(rows: list[list[Image.Image]], width: int) -> Image.Image:
+    """Rows of pictures under each other, all pictures of one width, the first row with titles."""
+    across = (width - GAP * (len(TITLES) - 1)) // len(TITLES)
+    sheets = []
+    for titles, row in zip([TITLES, *[()] * len(rows)], rows, strict=False):
+        height = round(row[0].height * across / row[0].width)
+        pictures = [picture.resize((across, height), Image.Resampling.LANCZOS) for picture in row]
+        sheets.append(side_by_side(pictures, titles, GAP))
+    sheet = Image.new("RGB", (width, sum(each.height + GAP for each in sheets) - GAP), "white")
     top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
+    for each in sheets:
+        sheet.paste(each, (0, top))
+        top += each.height + GAP
     return sheet
 
 
