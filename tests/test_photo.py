@@ -172,6 +172,18 @@ def test_sixteen_bit_grey_is_read(tmp_path: Path) -> None:
         assert np.array_equal(open_photo(encoded.tobytes()).pixels[..., 1], grey)
 
 
+def test_what_is_clear_in_sixteen_bit_grey_stays_clear() -> None:
+    buffer = io.BytesIO()
+    grey = np.full((20, 20), 1000, np.uint16)
+    grey[5, 5] = 40_000
+    Image.fromarray(grey).save(buffer, "PNG", transparency=40_000)
+    photo = open_photo(buffer.getvalue())
+    assert photo.alpha is not None
+    assert photo.alpha[5, 5] == 0
+    assert (photo.alpha == 0).sum() == 1
+    assert photo.alpha.max() == 65535
+
+
 def test_the_profile_of_a_sixteen_bit_grey_image_is_kept_where_it_fits_rgb_else_its_loss_is_said() -> None:
     grey = Image.fromarray(noise(20, 30, dtype=np.uint16))
     profile = SRGB[:16] + b"GRAY" + SRGB[20:]
@@ -333,6 +345,31 @@ def test_bytes_and_pixels_are_bounded_before_decoding(tmp_path: Path) -> None:
         open_photo(tmp_path / "photo.png", max_bytes=10)
     with pytest.raises(PhotoError, match="at most 10"):
         open_photo(data, max_bytes=10)
+
+
+def jpeg_with_scans(again: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
+        buffer, "JPEG", progressive=True
+    )
+    data = buffer.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * again + b"\xff\xd9"
+
+
+def test_what_takes_long_to_decode_is_refused() -> None:
+    open_photo(jpeg_with_scans(20))
+    with pytest.raises(PhotoError, match="more than 64 scans"):
+        open_photo(jpeg_with_scans(100))
+    with pytest.raises(PhotoError, match="plain text"):
+        open_photo(b"P3\n" + b"#\n" * 1000 + b"20 20\n255\n" + b"0 " * 1200)
+
+
+def test_pictures_within_a_jpeg_or_behind_it_count_for_nothing() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(buffer, "JPEG", comment=b"\xff\xda" * 100)
+    open_photo(buffer.getvalue() + b"\xff\xda" * 1000)
 
 
 def test_a_photos_bytes_are_those_of_all_it_holds() -> None:

@@ -79,6 +79,28 @@ def test_a_small_photo_is_seen_whole_and_continued_by_reflection() -> None:
     assert mask.sum() == 70 * 100  # what is not the photo cannot change
 
 
+@pytest.mark.parametrize("size", [(3000, 60), (60, 3000)])
+def test_a_strip_is_scaled_down_before_it_is_continued(size: tuple[int, int]) -> None:
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    pixels = np.repeat((127 + 60 * np.sin(x / 200) + 60 * np.sin(y / 200)).astype(np.uint8)[..., None], 3, 2)
+    window = choose_window((0, 0, width, height), width, height, area=256**2, multiple=32, max_upscale=2.0)
+    x0, y0, x1, y1 = window.box
+    assert (x1 - x0) * (y1 - y0) > 10 * width * height
+    ends = window.to_window(np.array([(0, 0), (width - 1, height - 1)]))
+    (left, top), (right, bottom) = np.ceil(ends[0]).astype(int), np.floor(ends[1]).astype(int)
+    row, column = np.mgrid[top : bottom + 1, left : right + 1]
+    there = window.to_photo(np.stack((column, row), -1).reshape(-1, 2)).round().astype(int)
+    expected = pixels[there[:, 1], there[:, 0], 0].reshape(row.shape).astype(int)
+    seen = window.crop(pixels)[top : bottom + 1, left : right + 1, 0]
+    assert np.abs(seen - expected).max() <= 4
+    inside = window.crop_mask(np.ones((height, width), bool))
+    assert inside[top : bottom + 1, left : right + 1].all()
+    assert inside.sum() <= 2 * row.size
+    assert window.photo_mask(inside, width, height).all()
+    assert not window.photo_mask(~inside, width, height).any()
+
+
 def test_a_mask_of_the_window_comes_back_to_the_photo_and_is_false_beyond_it() -> None:
     there = np.zeros((600, 900), bool)
     there[230:310, 420:560] = True

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from lightningdrag.decoding import costly
 from lightningdrag.drag import brief
 from lightningdrag.files import write_atomically
 from lightningdrag.metadata import read_dpi, read_exif, read_xmp, save_options
@@ -166,6 +167,8 @@ def _from_bytes(data: bytes, name: str, max_bytes: int, max_pixels: int) -> Phot
         raise PhotoError(f"{name} is empty (0 bytes)")
     if len(data) > max_bytes:
         raise PhotoError(f"{name} has {len(data):,} bytes; at most {max_bytes:,} are taken")
+    if reason := costly(data):
+        raise PhotoError(f"{name} {reason}")
     _init_formats()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
@@ -277,7 +280,10 @@ def _grey_16bit(image: Image.Image) -> np.ndarray:
     grey = np.asarray(image)
     if grey.min() < 0 or grey.max() > 65535:
         raise PhotoError(f"values of {grey.min()}..{grey.max()} are not handled; at most 16 bits are")
-    return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
+    channels = [grey.astype(np.uint16)] * 3
+    if isinstance(clear := image.info.get("transparency"), int):
+        channels.append(np.where(grey == clear, 0, 65535).astype(np.uint16))
+    return np.stack(channels, axis=2)
 
 
 def _to_srgb(image: Image.Image, profile: bytes, warnings: list[str]) -> Image.Image:

@@ -25,6 +25,10 @@ PLEASANT_ASPECT = 2.0
 """Windows are made no longer than this where the photo has room, for models learn from squarish crops."""
 LARGEST_ASPECT = 4.0
 
+LARGEST_BORDER = 4
+"""Of windows that leave the photo: those of at most so many times the pixels that the photo has in them are
+continued at its own scale, others at the window's."""
+
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels, ends exclusive."""
 
@@ -60,36 +64,66 @@ class Window:
     def crop(self, pixels: np.ndarray) -> np.ndarray:
         """The window of a photo ``(H, W, 3)`` uint8 or uint16, as ``(height, width, 3)`` uint8."""
         # A copy: a photo may be a read-only array, which torch does not take without a warning.
-        return np.array(to_8bit(self._resized(self._part(pixels, cv2.BORDER_REFLECT_101))))
+        return np.array(to_8bit(self._seen(pixels, cv2.BORDER_REFLECT_101)))
 
     def crop_mask(self, mask: np.ndarray) -> np.ndarray:
         """The window of a mask, ``(height, width)`` bool: True where any of a pixel may change."""
-        part = self._part(mask.view(np.uint8), cv2.BORDER_CONSTANT)
-        return self._resized(part * np.uint8(255)) > 0
+        return self._seen(mask * np.uint8(255), cv2.BORDER_CONSTANT) > 0
 
     def photo_mask(self, mask: np.ndarray, width: int, height: int) -> np.ndarray:
         """A mask of the window at the photo's size, ``(height, width)`` bool; False beyond the window."""
         x0, y0, x1, y1 = self.box
-        soft = cv2.resize(mask * np.uint8(255), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        left, top, right, bottom = inside = self._inside(width, height)
+        soft = mask * np.uint8(255)
+        if self._is_strip(inside):
+            rows, columns = self._share(inside)
+            part = cv2.resize(soft[rows, columns], (right - left, bottom - top))
+        else:
+            part = cv2.resize(soft, (x1 - x0, y1 - y0))[top - y0 : bottom - y0, left - x0 : right - x0]
         whole = np.zeros((height, width), bool)
-        whole[top:bottom, left:right] = soft[top - y0 : bottom - y0, left - x0 : right - x0] > 127
+        whole[top:bottom, left:right] = part > 127
         return whole
 
-    def _part(self, pixels: np.ndarray, border: int) -> np.ndarray:
-        """The box at the photo's own scale."""
-        height, width = pixels.shape[:2]
+    def _seen(self, pixels: np.ndarray, border: int) -> np.ndarray:
+        """The box at the window's size; beyond the photo it is continued."""
         x0, y0, x1, y1 = self.box
-        part = pixels[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
-        room = max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0)
-        return cv2.copyMakeBorder(part, *room, border) if any(room) else part
+        left, top, right, bottom = inside = self._inside(*pixels.shape[1::-1])
+        part = pixels[top:bottom, left:right]
+        if self._is_strip(inside):
+            rows, columns = self._share(inside)
+            part = _resized(part, columns.stop - columns.start, rows.stop - rows.start)
+            room = rows.start, self.height - rows.stop, columns.start, self.width - columns.stop
+        else:
+            room = top - y0, y1 - bottom, left - x0, x1 - right
+        part = cv2.copyMakeBorder(part, *room, border) if any(room) else part
+        return _resized(part, self.width, self.height)
 
-    def _resized(self, part: np.ndarray) -> np.ndarray:
-        if part.shape[:2] == (self.height, self.width):
-            return part
-        smaller = self.width * self.height < part.shape[0] * part.shape[1]
-        method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC if part.ndim == 3 else cv2.INTER_LINEAR
-        return cv2.resize(part, (self.width, self.height), interpolation=method)
+    def _inside(self, width: int, height: int) -> Box:
+        """What of a photo is in the box."""
+        x0, y0, x1, y1 = self.box
+        return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+
+    def _is_strip(self, inside: Box) -> bool:
+        """Is what is inside so small a part of the box that it is better continued at the window's size?"""
+        x0, y0, x1, y1 = self.box
+        left, top, right, bottom = inside
+        return (x1 - x0) * (y1 - y0) > LARGEST_BORDER * (right - left) * (bottom - top)
+
+    def _share(self, inside: Box) -> tuple[slice, slice]:
+        """The window's rows and columns of what is inside, to within half a pixel, and one at least."""
+        ends = (np.reshape(inside, (2, 2)) - self.box[:2]) * self.scale
+        start = np.minimum(np.rint(ends[0]).astype(int), (self.width - 1, self.height - 1))
+        stop = np.maximum(np.rint(ends[1]).astype(int), start + 1)
+        columns, rows = (slice(*map(int, side)) for side in zip(start, stop, strict=True))
+        return rows, columns
+
+
+def _resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    smaller = width * height < pixels.shape[0] * pixels.shape[1]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC if pixels.ndim == 3 else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (width, height), interpolation=method)
 
 
 def window_for(model: DragModel, mask: np.ndarray, drags: Sequence[Drag]) -> Window:
