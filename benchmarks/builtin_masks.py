@@ -57,7 +57,7 @@ CHOICES: dict[str, Choice] = {
     "less room around it, 4 %": partial(found, ROOM=0.04),
     "more, 10 %": partial(found, ROOM=0.1),
     "looked for within 30 % of the side": partial(found, FAR_OF_SIDE=0.3, FAR_OF_LENGTH=6.0),
-    "looked for everywhere": partial(found, FAR_OF_SIDE=9.0),
+    "looked for within a short side": partial(found, FAR_OF_SIDE=9.0),
 }
 
 

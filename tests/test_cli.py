@@ -176,6 +176,21 @@ def test_preview_writes_the_warp_whatever_the_model(photo: Path, tmp_path: Path)
     assert json.loads(result.stdout)["model"] == "warp"
 
 
+def test_an_answer_that_is_no_picture_is_one_line(photo: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from lightningdrag.checkpoints.builtin import WEIGHTS
+
+    weights = load_file(WEIGHTS)
+    last = [name for name in weights if name.endswith("bias")][-1]
+    save_file({**weights, last: weights[last] * float("nan")}, tmp_path / "broken.safetensors")
+    result = run("edit", photo, *DRAG, "--model", tmp_path / "broken.safetensors", "-o", tmp_path / "o.png")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("error: the model's answer is not finite; dtype float32 may help")
+    assert not (tmp_path / "o.png").exists()
+
+
 def test_notes_go_to_stderr(photo: Path, tmp_path: Path) -> None:
     small = Image.new("L", (WIDTH // 2, HEIGHT // 2), 255)
     small.save(tmp_path / "small.png")

@@ -139,6 +139,13 @@ def test_shards_are_plain_tar_files_with_their_checksums(dataset: Path) -> None:
     assert not list(dataset.glob("*.part"))
 
 
+def test_a_quote_that_is_not_closed_swallows_no_rows(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text('file,licence\na.mp4,"MIT\nb.mp4,MIT\n')
+    with pytest.raises(ValueError, match=r"m\.csv is no CSV after line 1: unexpected end"):
+        read_manifest(str(manifest))
+
+
 def test_rows_of_a_manifest_may_lack_their_last_cells(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("file,group,description\na.mp4,g\n")
     (task,) = video_tasks({"a.mp4": "a.mp4"}, read_manifest(str(tmp_path / "m.csv")), set(), Amounts())

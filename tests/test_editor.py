@@ -307,7 +307,7 @@ def test_what_was_painted_larger_than_the_photo_is_averaged_not_thinned_out() ->
 def test_an_answer_that_is_not_finite_is_no_picture() -> None:
     photo = Photo(np.zeros((64, 64, 3), np.uint8))
     broken = PaintedEdit(torch.full((1, 3, 64, 64), torch.nan))
-    with pytest.raises(ArithmeticError, match="not finite; dtype float32 may help"):
+    with pytest.raises(FloatingPointError, match="not finite; dtype float32 may help"):
         compose(photo, Window((0, 0, 64, 64), 64, 64), broken, np.ones((64, 64), bool))
 
 

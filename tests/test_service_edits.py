@@ -24,12 +24,12 @@ from PIL import Image
 from lightningdrag import Drag, DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
 from lightningdrag.service import workbench
-from lightningdrag.service.animation import encode_animation
+from lightningdrag.service.animation import encode_animation, reduced_mask
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.task import Outcome, Task
 from lightningdrag.service.workbench import Workbench
-from lightningdrag.service.workers import ProcessWorker, answer
+from lightningdrag.service.workers import ProcessWorker, answer, last_cancelled
 from service_running import DRAG, Photo, Running, photo_bytes, request_text, run_apart, running, wait_until
 
 
@@ -161,6 +161,15 @@ def test_the_mask_that_an_edit_without_one_uses(server: Running, photo: Photo) -
     )
     assert astray.status_code == 422
     assert "999" in astray.json()["detail"]
+
+
+def test_a_mask_keeps_its_smallest_part_when_it_is_scaled_down() -> None:
+    mask = np.zeros((4000, 6000), bool)
+    mask[2001:2004, 3001] = True
+    small = reduced_mask(mask, 1024, 683)
+    assert small.shape == (683, 1024)
+    assert 1 <= small.sum() <= 4
+    assert reduced_mask(mask, 6000, 4000) is mask
 
 
 @pytest.mark.parametrize("kind", ["webp", "mp4"])
@@ -304,6 +313,31 @@ def test_a_killed_worker_fails_its_job_and_the_next_one_works(
     assert ended["problem"]["type"] == "urn:lightningdrag:worker"
     assert photo.finish(photo.job())["state"] == "done"
     assert "lightningdrag_worker_restarts_total 1.0" in server.client.get("/metrics").text
+
+
+def test_a_worker_that_was_killed_while_it_waited_costs_no_job(worker: ProcessWorker, photo: Photo) -> None:
+    assert photo.finish(photo.job())["state"] == "done"
+    process = worker._process
+    assert process is not None
+    process.kill()
+    wait_until(lambda: not process.is_alive())
+    assert photo.finish(photo.job())["state"] == "done"
+
+
+def test_of_those_asked_to_stop_the_last_counts_and_none_is_left() -> None:
+    cancels, server = multiprocessing.Pipe(duplex=False)
+    for number in (1, 2, 3):
+        server.send(number)
+    assert last_cancelled(cancels) == 3
+    assert last_cancelled(cancels) == 0
+
+
+def test_a_mask_of_another_size_waits_at_the_photos_and_this_is_said_once(photo: Photo) -> None:
+    light = Image.new("L", (320, 240), 255)
+    buffer = io.BytesIO()
+    light.save(buffer, "PNG")
+    done = photo.finish(photo.start(files={"mask": buffer.getvalue()}).json())
+    assert done["warnings"] == ["mask scaled from 320x240 to 160x120"]
 
 
 def test_signals_to_the_whole_group_are_left_to_the_server(

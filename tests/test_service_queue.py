@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the service's extra is not installed")
 
+from anyio import CapacityLimiter
+
 from lightningdrag.photo import open_photo
 from lightningdrag.request import EditRequest
 from lightningdrag.service.job_queue import JobQueue
@@ -206,7 +208,7 @@ def test_each_time_the_listener_leaves_it_has_the_whole_time_to_return() -> None
 
     async def seconds_until_cancelled() -> float:
         loop, store = asyncio.get_running_loop(), Store(settings)
-        queue = JobQueue([], store, settings, Metrics())
+        queue = JobQueue([], store, settings, Metrics(), CapacityLimiter(2))
         session = await store.add(photo_bytes(), open_photo(photo_bytes()))
         job = Job(session, "builtin", 0, EditRequest.from_json(request_text()))
         queue.submit(job)
@@ -324,7 +326,7 @@ def test_a_stopping_server_fails_its_jobs_cleanly(worker: GatedWorker) -> None:
 def test_a_stopping_server_says_so_to_those_who_come_late() -> None:
     async def submit_late() -> None:
         store = Store(Settings())
-        queue = JobQueue([], store, Settings(), Metrics())
+        queue = JobQueue([], store, Settings(), Metrics(), CapacityLimiter(2))
         session = await store.add(photo_bytes(), open_photo(photo_bytes()))
         await queue.close()
         try:

@@ -20,7 +20,7 @@ from torch import Tensor
 from lightningdrag.grain import Grain, grains
 from lightningdrag.masks import bounding_box, distance_to_rim
 from lightningdrag.models.builtin.surroundings import carried_on, stillness
-from lightningdrag.models.protocol import MotionEdit, PaintedEdit
+from lightningdrag.models.protocol import MotionEdit, PaintedEdit, check_finite
 from lightningdrag.photo import Photo
 from lightningdrag.warp import sample
 from lightningdrag.window import Box, Window
@@ -175,12 +175,10 @@ def _hwc(field: Tensor) -> np.ndarray:
     """``(B, C, H, W)`` to float32 ``(B, H, W, C)``.
 
     Raises:
-        ArithmeticError: it is not finite; as pixels it would look like an answer.
+        FloatingPointError: it is not finite; as pixels it would look like an answer.
     """
-    values = np.ascontiguousarray(field.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
-    if not np.isfinite(values).all():
-        raise ArithmeticError("the model's answer is not finite; dtype float32 may help")
-    return values
+    check_finite(field)
+    return np.ascontiguousarray(field.detach().float().cpu().numpy().transpose(0, 2, 3, 1))
 
 
 def _unit(image: Tensor) -> np.ndarray:

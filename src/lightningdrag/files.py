@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +33,10 @@ def written_together() -> Iterator[Callable[[str | os.PathLike[str], bytes], Non
     def write(path: str | os.PathLike[str], data: bytes) -> None:
         path = Path(path)
         with _naming(path):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
-            part = Path(name)
-            parts.append((part, path))
-            with os.fdopen(handle, "wb") as file:
+            part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
+            with part.open("xb") as file:  # not one of tempfile's, which are private
+                parts.append((part, path))
                 file.write(data)
-            part.chmod(0o666 & ~_umask())  # mkstemp makes private files; the result is an ordinary one
 
     try:
         yield write
@@ -57,10 +55,3 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

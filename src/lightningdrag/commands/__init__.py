@@ -66,7 +66,11 @@ class Verbs(TyperGroup):
                 raise
             report_error(f"this needs {error.name}; run in the repository: pip install '.[{extra}]'")
             raise typer.Exit(1) from None
-        except (FetchError, ChildProcessError) as error:
+        except (
+            FetchError,
+            ChildProcessError,
+            FloatingPointError,
+        ) as error:  # the last: no picture came of it
             report_error(str(error))
             raise typer.Exit(1) from None
         except OSError as error:

@@ -57,7 +57,7 @@ def prepare(
         FileExistsError: ``out`` holds a dataset and ``resume`` is not set, or another run writes it.
         ValueError: ``out`` was begun from other inputs or with another recipe.
     """
-    plan = {"lightningdrag": __version__, "recipe": asdict(recipe), "inputs": _digest(units)}
+    plan = {"lightningdrag": f"{__version__}, {_code()}", "recipe": asdict(recipe), "inputs": _digest(units)}
     with _locked(out):
         records = _begin(units, out, plan, resume)
         left = [unit for unit in units if unit.name not in records]
@@ -178,6 +178,12 @@ def _card(plan: dict[str, Any], records: dict[str, Record], result: Result) -> d
     counts = {"pairs": result.pairs, "frames": result.frames, "dropped": result.dropped}
     skipped = [asdict(one) for one in result.skipped]
     return {**plan, **counts, "skipped": skipped, "units": units}
+
+
+def _code() -> str:
+    """Changes with the code that makes pairs."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
 
 
 def _digest(units: list[Unit]) -> str:

@@ -79,7 +79,7 @@ def read_manifest(place: str | None, keys: tuple[str, ...] = ("file",)) -> dict[
     """Rows of a CSV file by the first of these columns; empty for None.
 
     Raises:
-        ValueError: it is no text in UTF-8, or a column is missing.
+        ValueError: it is no CSV in UTF-8, or a column is missing.
     """
     if place is None:
         return {}
@@ -87,12 +87,15 @@ def read_manifest(place: str | None, keys: tuple[str, ...] = ("file",)) -> dict[
         text = storage.read(place).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is no CSV in UTF-8: {error}") from error
-    table = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    columns = table.fieldnames or []
+    table = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
+    try:
+        columns, rows = table.fieldnames or [], list(table)
+    except csv.Error as error:  # a quote that is not closed would swallow all rows after it
+        raise ValueError(f"{place} is no CSV after line {table.line_num}: {error}") from None
     for key in keys:
         if key not in columns:
             raise ValueError(f"{place} has no column {key!r}; its columns are {', '.join(columns)}")
-    return {row[keys[0]]: row for row in table}
+    return {row[keys[0]]: row for row in rows}
 
 
 def video_tasks(

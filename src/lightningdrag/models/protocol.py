@@ -201,3 +201,13 @@ def batch_key(encoded: Encoded, inputs: DragInputs) -> Hashable:
     """Calls with equal keys can be answered together: windows of one size, sampled alike."""
     size = encoded.window.shape
     return size, inputs.steps, inputs.guidance, inputs.guidance_schedule, inputs.noise_prior
+
+
+def check_finite(*answers: Tensor) -> None:
+    """Refuse numbers that would not look like an answer.
+
+    Raises:
+        FloatingPointError: infinite ones, or none.
+    """
+    if not all(bool(answer.isfinite().all()) for answer in answers):
+        raise FloatingPointError("the model's answer is not finite; dtype float32 may help")

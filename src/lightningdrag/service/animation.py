@@ -39,6 +39,13 @@ def reduced(photo: Photo, longer_side: int) -> Photo:
     return photo.with_pixels(shrunk(photo.pixels), None if photo.alpha is None else shrunk(photo.alpha))
 
 
+def reduced_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A mask scaled down, ``(height, width)`` bool: True where any of a pixel may change."""
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask * np.uint16(65535), (width, height), interpolation=cv2.INTER_AREA) > 0
+
+
 def encode_animation(images: Sequence[Image.Image], kind: str) -> bytes:
     """Frames of one size, RGB or RGBA, as the bytes of an animated WebP (endless) or an MP4 (H.264).
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
 
 from lightningdrag.service.jobs import Job
 from lightningdrag.service.metrics import Metrics
@@ -35,13 +36,22 @@ class JobQueue:
     Args:
         workers: one for each device.
         store: where results go.
+        limiter: of the threads in which photos are decoded.
     """
 
-    def __init__(self, workers: Sequence[Worker], store: Store, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        limiter: CapacityLimiter,
+    ) -> None:
         self._workers = workers
         self._store = store
         self._settings = settings
         self._metrics = metrics
+        self._limiter = limiter
         self._waiting: deque[Job] = deque()
         self._running: dict[Job, Worker] = {}
         self._arrived = asyncio.Event()
@@ -244,7 +254,9 @@ class JobQueue:
 
     async def _task_of(self, job: Job) -> Task | None:
         try:
-            return await run_in_threadpool(job.task, self._store, self._settings.max_pixels)
+            return await anyio.to_thread.run_sync(
+                job.task, self._store, self._settings.max_pixels, limiter=self._limiter
+            )
         except Exception as error:
             self._end(job, state="failed", problem=_problem_of(error))
             return None
@@ -284,7 +296,7 @@ class JobQueue:
             box=outcome.box,
             candidates=len(outcome.candidates),
             seconds=round(outcome.seconds, 3),
-            warnings=outcome.warnings,
+            warnings=(*job.warnings, *outcome.warnings),
         )
 
     def _discard(self, job: Job) -> None:

@@ -43,8 +43,8 @@ class State:
     def __init__(self, settings: Settings, metrics: Metrics, workers: Sequence[Worker]) -> None:
         self.settings = settings
         self.store = Store(settings)
-        self.queue = JobQueue(workers, self.store, settings, metrics)
         self._limiter = CapacityLimiter(HEAVY_AT_ONCE)
+        self.queue = JobQueue(workers, self.store, settings, metrics, self._limiter)
         metrics.gauge("sessions", "Sessions kept.", lambda: len(self.store))
         metrics.gauge("store_bytes", "Bytes of all sessions.", lambda: self.store.size)
         metrics.gauge("evicted_sessions", "Sessions forgotten for space.", lambda: self.store.evicted)
@@ -86,8 +86,8 @@ class State:
         """Queue a job of a form's fields, checked as far as that is possible without the model."""
         light = await mask.read() if mask is not None else b""
         text = request if isinstance(request, str) else await request.read(MAX_TEXT + 1)
-        edit = await self.heavy(self._checked, text, light, session)
-        job = self.job(session, edit, model, number, **kind)
+        edit, warnings = await self.heavy(self._checked, text, light, session)
+        job = self.job(session, edit, model, number, warnings=tuple(warnings), **kind)
         self.queue.submit(job)
         return job
 
@@ -101,7 +101,8 @@ class State:
         start = session.round(len(session.rounds) - 1 if number is None else number)
         return Job(session, model or known[0], start.number, request, **kind)
 
-    def _checked(self, text: str | bytes, light: bytes, session: Session) -> EditRequest:
+    def _checked(self, text: str | bytes, light: bytes, session: Session) -> tuple[EditRequest, list[str]]:
+        """A request of the photo's size, for its mask waits in the queue, and warnings."""
         if len(text) > MAX_TEXT:
             raise Problem(
                 "request", f"the request has more than {MAX_TEXT:,} bytes; send its mask as an image"
@@ -113,8 +114,7 @@ class State:
                 request = replace(request, mask=read_mask(light, max_bytes=most, max_pixels=pixels))
         except PhotoError as error:
             raise Problem("request", f"the mask cannot be opened: {error}") from None
-        request.fitted(session.width, session.height)
-        return request
+        return request.fitted(session.width, session.height)
 
     async def sweep(self) -> None:
         """Forget sessions whose time is over, for ever."""

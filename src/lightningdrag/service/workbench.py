@@ -16,7 +16,7 @@ from lightningdrag.drag import Drag
 from lightningdrag.editor import DragEditor
 from lightningdrag.masks import bounding_box, inside
 from lightningdrag.models.protocol import BatchModel, Callback, MaskModel
-from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced
+from lightningdrag.service.animation import LONGER_SIDE, encode_animation, reduced, reduced_mask
 from lightningdrag.service.settings import takes_options
 from lightningdrag.service.task import Outcome, Patch, Task
 from lightningdrag.session import EditResult, EditSession
@@ -126,7 +126,8 @@ class Workbench:
         photo = task.open()
         small = reduced(photo, LONGER_SIDE)
         request = task.request.scaled(small.width / photo.width, small.height / photo.height)
-        request = replace(request, num_images=1)
+        mask = None if request.mask is None else reduced_mask(request.mask, small.width, small.height)
+        request = replace(request, mask=mask, num_images=1)
         session = EditSession(self._editors[task.model].model, small)
         parts = task.frames - 1  # the first frame is the photo
         last = session.run(request, _part(callback, 0, parts))

@@ -117,11 +117,15 @@ class ProcessWorker:
 
     async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
         self._count += 1
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._tasks.send, (self._count, tasks))
-        except OSError:
-            raise Problem("worker", "the worker had died; try again") from None
+            await self._send(tasks)
+        except OSError:  # nothing of these tasks had begun
+            log.error("the worker had died while it waited; starting another")
+            try:
+                await self.start()
+                await self._send(tasks)
+            except (OSError, Problem) as error:
+                raise Problem("worker", f"the worker had died, and none could be started: {error}") from None
         while True:
             kind, value = await self._receive(self._timeout)
             if kind == "step":
@@ -138,6 +142,10 @@ class ProcessWorker:
     async def stop(self) -> None:
         await self._kill()
         self._thread.shutdown(wait=False)
+
+    async def _send(self, tasks: Sequence[Task]) -> None:
+        message = (self._count, tasks)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._tasks.send, message)
 
     async def _receive(self, timeout: float) -> tuple[str, Any]:
         """The next message of the process.
@@ -196,7 +204,10 @@ def work(
     try:
         while True:
             number, batch = tasks.recv()
-            tasks.send(_answer(bench, number, batch, tasks, cancels))
+            if last_cancelled(cancels) == number:
+                tasks.send(("cancelled", []))
+            else:
+                tasks.send(_answer(bench, number, batch, tasks, cancels))
     except (EOFError, OSError):  # the server is gone
         return
 
@@ -206,12 +217,21 @@ def _answer(
 ) -> tuple[str, Any]:
     def callback(index: int, step: int, total: int) -> bool:
         tasks.send(("step", (index, step, total)))
-        asked = 0
-        while cancels.poll():  # what is older was meant for a task that had ended already
-            asked = cancels.recv()
-        return asked != number
+        return last_cancelled(cancels) != number
 
     return answer(bench, batch, callback)
+
+
+def last_cancelled(cancels: Connection) -> int:
+    """The batch that was last asked to be given up; what is older was meant for one that had ended already.
+
+    All are read before each batch, too: some are never asked along their way, and a full pipe would hold up
+    the server.
+    """
+    asked = 0
+    while cancels.poll():
+        asked = cancels.recv()
+    return asked
 
 
 def answer(
@@ -246,5 +266,7 @@ def _problem_of(error: Exception, bench: Workbench) -> Problem:
         return Problem("memory", "out of memory; try a smaller photo, or fewer candidates")
     if isinstance(error, ValueError):
         return Problem("request", str(error))
+    if isinstance(error, FloatingPointError):
+        return Problem("internal", str(error))
     log.exception("an edit failed")
     return Problem("internal", "the edit failed; the server's log has more")

@@ -37,6 +37,7 @@ from lightningdrag.models.protocol import (
     Followers,
     MotionEdit,
     batch_key,
+    check_finite,
 )
 from lightningdrag.warp import rim_anchors
 
@@ -198,6 +199,7 @@ class BuiltinModel:
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
+        check_finite(rendering.displacement, rendering.visibility, rendering.colour, rendering.thing)
         displacement = held(rendering.displacement, batch, 1, FINE_HOLD)
         visibility = without_weak_holes(seen(rendering.visibility, batch))
         answer = agreed(
@@ -239,6 +241,7 @@ class BuiltinModel:
             state = clean + (1 - 1 / (steps - i)) * (state - clean)
             if callback is not None and callback(i + 1, steps) is False:
                 raise EditCancelled(f"stopped after step {i + 1} of {steps}")
+        check_finite(motion.displacement, motion.visibility)
         return motion
 
     def batch(self, window: Tensor, inputs: DragInputs, points: int) -> DragBatch:
