@@ -191,6 +191,12 @@ def test_an_answer_that_is_no_picture_is_one_line(photo: Path, tmp_path: Path) -
     assert not (tmp_path / "o.png").exists()
 
 
+def test_drags_that_move_nothing_are_said(photo: Path, tmp_path: Path) -> None:
+    result = run("edit", photo, "-d", "30,30:30,30", "-o", tmp_path / "o.png")
+    assert result.exit_code == 0
+    assert "no drag moves anything" in result.stderr
+
+
 def test_notes_go_to_stderr(photo: Path, tmp_path: Path) -> None:
     small = Image.new("L", (WIDTH // 2, HEIGHT // 2), 255)
     small.save(tmp_path / "small.png")
@@ -454,9 +460,22 @@ def test_candidates_are_written_all_or_none(photo: Path, tmp_path: Path) -> None
 
 def test_a_missing_extra_is_named_as_the_repository_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "lightningdrag.service.server", raising=False)
     result = run("serve")
     assert result.exit_code == 1
     assert "run in the repository: pip install '.[service]'" in result.stderr
+
+
+def test_the_extra_that_is_named_brings_all_that_a_verb_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in ("av", "matplotlib"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, module, None)
+            result = run("prepare", tmp_path, "--out", tmp_path / "out")
+        assert result.exit_code == 1
+        assert result.stderr.count("pip install") == result.stderr.count("pip install '.[train]'") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -304,6 +304,19 @@ def test_what_was_painted_larger_than_the_photo_is_averaged_not_thinned_out() ->
     assert (np.abs(patch.astype(int) - 64) <= 1).all()
 
 
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_grey_photo_stays_grey(depth: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(depth).max, (64, 64), depth)
+    photo = open_photo(pixels)
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 20:40] = True
+    tinged = torch.tensor([0.5, 0.1, -0.4])[:, None, None].expand(3, 64, 64)[None]
+    (result,) = compose(photo, Window((0, 0, 64, 64), 64, 64), PaintedEdit(tinged), mask)
+    assert (result.pixels == result.pixels[..., :1]).all()
+    assert (result.pixels[~mask] == photo.pixels[~mask]).all()
+    assert (result.pixels[mask] != photo.pixels[mask]).any()
+
+
 def test_an_answer_that_is_not_finite_is_no_picture() -> None:
     photo = Photo(np.zeros((64, 64, 3), np.uint8))
     broken = PaintedEdit(torch.full((1, 3, 64, 64), torch.nan))

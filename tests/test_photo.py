@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -170,6 +170,15 @@ def test_sixteen_bit_grey_is_read(tmp_path: Path) -> None:
     for ending in (".png", ".tif"):
         _, encoded = cv2.imencode(ending, grey)
         assert np.array_equal(open_photo(encoded.tobytes()).pixels[..., 1], grey)
+
+
+@pytest.mark.parametrize(
+    ("mode", "grey"), [("L", True), ("1", True), ("LA", True), ("I;16", True), ("RGB", False)]
+)
+def test_what_has_no_colours_is_known_as_grey(mode: str, grey: bool) -> None:
+    assert open_photo(Image.new(mode, (20, 20))).grey == grey
+    assert open_photo(np.zeros((20, 20), np.uint8)).grey
+    assert "pixels" not in repr(open_photo(Image.new(mode, (20, 20))))
 
 
 def test_what_is_clear_in_sixteen_bit_grey_stays_clear() -> None:
@@ -410,10 +419,14 @@ def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, monkeypatch:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     (tmp_path / "out.png").write_bytes(b"old")
-    real = os.fdopen
-    monkeypatch.setattr(
-        os, "fdopen", lambda handle, mode: (os.close(handle), real(os.open("/dev/full", 1), mode))[1]
-    )
+    real = Path.open
+
+    def full(path: Path, mode: str = "r") -> Any:
+        real(path, mode).close()
+        return real(Path("/dev/full"), "wb")
+
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(PhotoError, match=r"cannot write .*out\.png: No space left"):
         save_photo(Photo(noise(20, 30, 3)), tmp_path / "out.png")
+    monkeypatch.undo()
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.png", b"old")]

@@ -288,7 +288,7 @@ def test_models_verify_and_fetch_have_stable_exit_codes() -> None:
     code, listing, said = run("verify", "sd15")
     assert code == 1
     assert "missing" in listing
-    assert said == "lightningdrag: error: sd15 is incomplete or damaged\n"
+    assert said == "lightningdrag: error: sd15 is not here; run: lightningdrag models fetch sd15\n"
     assert run("fetch", "builtin")[0] == 0
     code, _, said = run("fetch", "sd15")
     assert (code, said.count("\n")) == (1, 1)

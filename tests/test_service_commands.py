@@ -53,6 +53,12 @@ def test_the_page_is_opened_with_the_whole_token(monkeypatch: pytest.MonkeyPatch
     assert parse_qs(opened.get(timeout=10).removeprefix("#")) == {"token": ["ab+/cd&e%f=="]}
 
 
+def test_a_server_none_of_whose_workers_can_start_ends_and_says_why() -> None:
+    done = run("serve", "--device", "cuda:99", "--port", "0")
+    assert done.returncode == 2
+    assert "the model cannot be loaded: no device 'cuda:99'" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("verb", ["ui", "serve", "batch"])
 def test_options_that_no_model_has_are_refused_at_once(verb: str, tmp_path: Path) -> None:
     (tmp_path / "edit.json").write_text("{}")

@@ -243,6 +243,16 @@ def test_nothing_lists_sessions_and_ids_cannot_be_guessed(server: Running) -> No
     assert not [identity for identity in ids for text in answers if identity in text]
 
 
+def test_what_an_address_does_not_know_is_told_as_such(server: Running) -> None:
+    assert server.client.head("/healthz").status_code == 200
+    assert server.client.head("/readyz").status_code == 200
+    answer = server.client.get("/api/v1/sessions")
+    assert answer.status_code == 405
+    assert answer.json()["type"] == "urn:lightningdrag:method"
+    assert server.client.get("/api/v1/nothing").status_code == 404
+    assert server.client.get("/").headers["content-type"].startswith("text/html")
+
+
 def test_figures_cannot_be_multiplied_by_strange_methods(server: Running) -> None:
     assert server.client.request("PROPFIND", "/healthz").status_code == 405
     figures = server.client.get("/metrics").text

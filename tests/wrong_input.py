@@ -63,6 +63,8 @@ Case = Callable[[Path, Path], tuple[object, ...]]
 
 REFUSED: dict[str, tuple[Case, str]] = {
     "no such file": (lambda p, d: (d / "gone.png", *DRAG), r"no such file: .*gone\.png"),
+    "mask from stdin": (lambda p, d: (p, *DRAG, "--mask", "-"), r"--mask -: .*name a file"),
+    "request to stdout": (lambda p, d: (p, *DRAG, "--save-request", "-"), r"--save-request -: .*name a file"),
     "no image": (lambda p, d: (written(d / "x.png", b"hello" * 9), *DRAG), r"x\.png is not an image"),
     "truncated": (lambda p, d: (truncated(d / "t.png", p), *DRAG), r"t\.png"),
     "0 bytes": (lambda p, d: (written(d / "0.png", b""), *DRAG), r"0\.png is empty"),

@@ -48,12 +48,17 @@ def compose(photo: Photo, window: Window, edit: PaintedEdit | MotionEdit, mask: 
     for box, patch in patches(photo, window, edit, mask):
         rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
         pixels, alpha = photo.pixels.copy(), photo.alpha
-        pixels[rows, columns] = patch[..., :3]
+        pixels[rows, columns] = _grey(patch) if photo.grey else patch[..., :3]
         if alpha is not None:
             alpha = alpha.copy()
             alpha[rows, columns] = patch[..., 3]
         results.append(photo.with_pixels(pixels, alpha))
     return results
+
+
+def _grey(patch: np.ndarray) -> np.ndarray:
+    """A patch without the tinge that a model may give it, ``(h, w, 1)``; grey pixels stay as they are."""
+    return cv2.cvtColor(np.ascontiguousarray(patch[..., :3]), cv2.COLOR_RGB2GRAY)[..., None]
 
 
 def patches(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "
 """Plain raster formats only: some of Pillow's others start programs (EPS) or fetch parts."""
 WRITABLE = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP")
 
+_ENDINGS = (".avif", ".bmp", ".heic", ".jpg", ".png", ".tif", ".webp")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -62,15 +63,17 @@ class Photo:
         exif: EXIF bytes without orientation, or None.
         xmp: an XMP packet that names no other orientation than upright, or None.
         dpi: pixels an inch, (x, y), or None.
+        grey: it has no colours, and edits of it shall have none.
         warnings: what opening had to change.
     """
 
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
+    pixels: np.ndarray = field(repr=False)
+    alpha: np.ndarray | None = field(default=None, repr=False)
+    icc_profile: bytes | None = field(default=None, repr=False)
+    exif: bytes | None = field(default=None, repr=False)
+    xmp: bytes | None = field(default=None, repr=False)
     dpi: tuple[float, float] | None = None
+    grey: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -196,9 +199,10 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Photo:
     alpha = None
     if array.ndim == 3 and array.shape[2] == 4:
         alpha = array[..., 3].copy()
-    if array.ndim == 2 or array.shape[2] == 1:
+    grey = array.ndim == 2 or array.shape[2] == 1
+    if grey:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
-    return Photo(np.array(array[..., :3], order="C"), alpha)
+    return Photo(np.array(array[..., :3], order="C"), alpha, grey=grey)
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int, data: bytes = b"") -> Photo:
@@ -217,7 +221,8 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int, data: bytes = b"")
     pixels = _upright(pixels, orientation)
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     pixels = np.ascontiguousarray(pixels[..., :3])
-    return Photo(pixels, alpha, icc_profile, kept, read_xmp(image), read_dpi(image), tuple(warnings))
+    grey = image.mode[:1] in ("1", "L", "I") and image.mode != "LAB"
+    return Photo(pixels, alpha, icc_profile, kept, read_xmp(image), read_dpi(image), grey, tuple(warnings))
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
@@ -330,8 +335,12 @@ def format_of(path: str | os.PathLike[str]) -> str:
     _init_formats()
     kind = Image.registered_extensions().get(ending)
     if kind not in WRITABLE or kind not in Image.SAVE:
-        endings = ", ".join(sorted({".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"}))
-        raise PhotoError(f"{os.fspath(path)} ends in {ending or 'nothing'}; photos are written as {endings}")
+        kinds = Image.registered_extensions()
+        known = [each for each in _ENDINGS if kinds.get(each) in WRITABLE and kinds[each] in Image.SAVE]
+        more = "" if ".heic" in known else "; for .heic run in the repository: pip install '.[heif]'"
+        raise PhotoError(
+            f"{os.fspath(path)} ends in {ending or 'nothing'}; photos are written as {', '.join(known)}{more}"
+        )
     return kind
 
 

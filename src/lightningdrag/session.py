@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class EditResult:
     """
 
     photos: tuple[Photo, ...]
-    mask: np.ndarray
+    mask: np.ndarray = field(repr=False)
     drags: tuple[Drag, ...]
     request: EditRequest
     seconds: float
@@ -182,6 +182,8 @@ class EditSession:
         companions = [(drags[0], place) for place in places]
         drags = accompanied(drags, companions, photo.width, photo.height, mask)
         photos, painted = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
+        if all(drag.is_pin for drag in fitted.drags):
+            more.append("no drag moves anything: each target is its handle")
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
             more.append(f"{self._model.name} paints no transparency: in the mask it stays as it was")
         self._proposed = EditResult(

@@ -240,7 +240,7 @@ def model_info(name: str) -> ModelInfo:
         ", ".join(part.repo for part in SD15_PARTS),
         "; ".join(f"{part.repo.split('/')[1]}: {part.licence}" for part in SD15_PARTS),
         sum(path.stat().st_size for path, _ in found) if ready else _SD15_ABOUT,
-        {_path_on_hub(path): checksum for path, checksum in found if checksum is not None},
+        {path_on_hub(path): checksum for path, checksum in found if checksum is not None},
         ready,
     )
 
@@ -287,7 +287,7 @@ def released_folders() -> dict[str, str]:
     Raises:
         ModelError: naming the first files that are not here, and the command that fetches them.
     """
-    missing = [_path_on_hub(path) for path, _ in _released_files() if not path.is_file()]
+    missing = [path_on_hub(path) for path, _ in _released_files() if not path.is_file()]
     if missing:
         raise ModelError(
             f"sd15 is not on this machine: {len(missing)} files are missing ({', '.join(missing[:2])}, ...); "
@@ -388,7 +388,7 @@ def snapshot(repo: str, files: tuple[str, ...] = MODEL_FILES) -> Path:
         raise FetchError(f"cannot fetch {repo}: {reason}") from None
 
 
-def _path_on_hub(path: Path) -> str:
+def path_on_hub(path: Path) -> str:
     """``folder/file`` of a file in the hub's cache, without the cache's own folders."""
     text = path.as_posix()
     return re.sub(r"^.*/(?:models--(.+?)--(.+?)/snapshots/[^/]+/|missing/)", r"\1/\2/", text).lstrip("/")

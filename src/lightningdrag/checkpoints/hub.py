@@ -61,6 +61,7 @@ def load_model(
         ValueError: weights with missing, extra or wrongly shaped tensors.
     """
     kind = check_name(name_or_path)
+    options = (options,) if isinstance(options, str) else options
     dtype = str(dtype).removeprefix("torch.")
     check_dtype(dtype)
     check_options(options)

@@ -45,7 +45,11 @@ EXTRAS = {
     "jinja2": "report",
     "matplotlib": "report",
 }
-"""Which extra of the package brings a module that is not in the lean install."""
+"""Which extra of the package brings a module that is not in the lean install..."""
+WHOLE = {"train": "train", "distill": "train", "export": "train", "prepare": "train", "evaluate": "evaluate"}
+"""...and which brings all that a verb needs, but for what is here..."""
+APART = ("peft", "ray")
+"""...which has an extra of its own."""
 
 FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM)
 """A full disk, a broken one, too little memory: the input was right."""
@@ -61,9 +65,12 @@ class Verbs(TyperGroup):
             typer.echo("stopped", err=True)
             raise typer.Exit(130) from None
         except ModuleNotFoundError as error:
-            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            module = (error.name or "").partition(".")[0]
+            extra = EXTRAS.get(module)
             if extra is None:
                 raise
+            if module not in APART:
+                extra = WHOLE.get(str(ctx.invoked_subcommand), extra)
             report_error(f"this needs {error.name}; run in the repository: pip install '.[{extra}]'")
             raise typer.Exit(1) from None
         except (

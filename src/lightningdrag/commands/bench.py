@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightningdrag.commands.console import note, print_json
+from lightningdrag.commands.console import need, note, print_json
 from lightningdrag.commands.edit import Device, Dtype, Options
 
 
@@ -83,6 +83,8 @@ def bench(
             raise typer.BadParameter("it takes one case, no --window and no --out", param_hint="--against")
         _compare(settings, against, sizes[0], repeats, as_json)
         return
+    if out is not None:
+        need("jinja2", "matplotlib")
     from lightningdrag.bench.measure import Case
     from lightningdrag.bench.report import print_table, record, write_report
     from lightningdrag.bench.suite import run_suite

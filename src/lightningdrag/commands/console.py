@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,12 @@ def describe(error: Exception) -> str:
         return str(error)
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
+def need(*modules: str) -> None:
+    """Import what a long run would miss at its end; ``Verbs`` names the extra that brings it."""
+    for module in modules:
+        importlib.import_module(module)
 
 
 def note(message: str) -> None:

@@ -96,6 +96,11 @@ def edit(
     from lightningdrag.commands.job import STREAM, check_target, inputs_of, make_job, run_job
     from lightningdrag.masks import read_mask
 
+    for name, path in (("--mask", mask), ("--request", request), ("--save-request", save_request)):
+        if path is not None and str(path) == STREAM:
+            raise FormatError(
+                f"{name} {STREAM}: only the photo comes from stdin and goes to stdout; name a file"
+            )
     limits = {"max_pixels": max_pixels, "max_bytes": max_bytes}
     bounds = {name: limit for name, limit in limits.items() if limit is not None}
     given = {

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lightningdrag.commands.console import need
 from lightningdrag.commands.edit import Options
 from lightningdrag.guidance import NOISE_PRIORS, SCHEDULES
 
@@ -98,6 +99,7 @@ def evaluate(
     if repeated := {name for name in names if names.count(name) > 1}:
         raise typer.BadParameter(f"two rows would be called {min(repeated)!r}", param_hint="--results")
 
+    need("jinja2", "matplotlib")
     from lightningdrag.evaluation.evaluate import evaluate as run_job
     from lightningdrag.evaluation.job import Job
     from lightningdrag.evaluation.tables import markdown, problem_lines

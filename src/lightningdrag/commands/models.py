@@ -68,9 +68,12 @@ def verify(
     else:
         for check in checks:
             state = "ok" if check.ok else "missing" if check.actual is None else "damaged"
-            typer.echo(f"{state:8}{check.path}")
+            place = catalogue.path_on_hub(check.path) if check.actual is None else check.path
+            typer.echo(f"{state:8}{place}")
     if not all(check.ok for check in checks):
-        report_error(f"{name} is incomplete or damaged")
+        absent = all(check.actual is None for check in checks)
+        fetch = f"not here; run: lightningdrag models fetch {name}"
+        report_error(f"{name} is {fetch if absent else 'incomplete or damaged'}")
         raise typer.Exit(1)
 
 

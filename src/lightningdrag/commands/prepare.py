@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lightningdrag.commands.console import need
+
 if TYPE_CHECKING:
     from lightningdrag.data.outcome import Skipped
     from lightningdrag.data.recipe import DataRecipe
@@ -62,6 +64,7 @@ def prepare(
     if limited is not None:
         amounts = replace(amounts, limited=limited)
     recipe = replace(recipe, seed=recipe.seed if seed is None else seed, amounts=amounts)
+    need("av", "matplotlib")
     units, skipped = _plan(videos, manifest, holdout, photos, pairs, recipe)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
         bar = progress.add_task("preparing", total=len(units))

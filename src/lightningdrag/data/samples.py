@@ -69,7 +69,7 @@ def _attempt(task: Task, recipe: DataRecipe) -> Outcome:
         outcome.samples = list(make(task, recipe, rng, outcome))
     except UnreadableVideo as error:
         outcome.skipped.append(Skipped(task.source, str(error)))
-    except storage.Unreachable:
+    except (storage.Unreachable, ModuleNotFoundError):
         raise
     except Exception as error:  # one input among millions may not end the run
         outcome.skipped.append(Skipped(task.source, f"failed: {type(error).__name__}"))

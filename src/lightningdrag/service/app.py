@@ -67,11 +67,13 @@ def create_app(settings: Settings, workers: Sequence[Worker] | None = None) -> F
     add_handlers(app)
     app.include_router(router)
 
+    @app.head("/healthz", include_in_schema=False)  # as some load balancers ask
     @app.get("/healthz")
     async def healthz() -> StateRecord:
         """Does the process live?"""
         return StateRecord(status="ok")
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses={503: {"model": StateRecord}})
     async def readyz(server: Server) -> JSONResponse:
         """Are edits done?"""
@@ -83,5 +85,6 @@ def create_app(settings: Settings, workers: Sequence[Worker] | None = None) -> F
         """Figures for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.mount("/", StaticFiles(directory=PAGE, html=True, check_dir=False), name="page")
+    # Mounted, it would answer for the API's addresses, too, where these know no such method.
+    app.router.default = StaticFiles(directory=PAGE, html=True, check_dir=False)
     return app

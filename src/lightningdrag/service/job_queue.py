@@ -57,6 +57,7 @@ class JobQueue:
         self._arrived = asyncio.Event()
         self._ready: set[Worker] = set()
         self._failure: str | None = None
+        self._never_started = 0
         self._stopping = False
         self._places_due = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,6 +76,11 @@ class JobQueue:
         if self._failure is not None:
             return "failed", self._failure
         return "loading", "the model is being loaded"
+
+    @property
+    def hopeless(self) -> str | None:
+        """Why no worker could be started the first time, if none could: then it is no passing trouble."""
+        return self._failure if self._never_started == len(self._workers) else None
 
     def start(self) -> None:
         """Start all workers, in the background."""
@@ -214,6 +220,7 @@ class JobQueue:
             except Problem as problem:
                 log.error("a worker does not start: %s", problem.detail)
                 self._failure = str(problem.detail)
+                self._never_started += pause == 1.0 and not self.models
             if not self._ready:
                 self._fail_waiting(Problem("not-ready", self._failure))
             await asyncio.sleep(pause)

@@ -59,7 +59,13 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A server whose jobs end before its connections: streams of events end with their jobs."""
+    """A server whose jobs end before its connections: streams of events end with their jobs.
+
+    Attributes:
+        failure: why it ended by itself, if it did: none of its workers could be started.
+    """
+
+    failure: str | None = None
 
     def __init__(self, app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> None:
         config = uvicorn.Config(
@@ -76,6 +82,10 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app = app
+
+    async def on_tick(self, counter: int) -> bool:
+        self.failure = self._app.state.service.queue.hopeless
+        return await super().on_tick(counter) or self.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._app.state.service.queue.close()
@@ -100,7 +110,7 @@ def serve(settings: Settings, host: str, port: int, *, open_browser: bool = Fals
     """Serve until the process is told to stop (SIGINT or SIGTERM).
 
     Raises:
-        ServiceError: the port is taken, or is not this user's to take.
+        ServiceError: the port is taken, or is not this user's to take; or no worker can be started at all.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("lightningdrag.service").setLevel(logging.INFO)
@@ -111,7 +121,10 @@ def serve(settings: Settings, host: str, port: int, *, open_browser: bool = Fals
         fragment = f"#token={urllib.parse.quote(settings.token, safe='')}" if settings.token else ""
         threading.Thread(target=_open_when_up, args=(address, fragment), daemon=True).start()
     with contextlib.closing(sock):
-        Server(create_app(settings), host, port).run(sockets=[sock])
+        server = Server(create_app(settings), host, port)
+        server.run(sockets=[sock])
+    if server.failure is not None:
+        raise ServiceError(server.failure)
 
 
 def _bind(host: str, port: int) -> socket.socket:
