@@ -8,6 +8,8 @@ import io
 import multiprocessing
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.context import SpawnProcess
@@ -25,7 +27,9 @@ from lightningdrag import Drag, DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
 from lightningdrag.service import workbench
 from lightningdrag.service.animation import encode_animation, reduced_mask
+from lightningdrag.service.app import create_app
 from lightningdrag.service.problems import Problem
+from lightningdrag.service.server import Server
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.task import Outcome, Task
 from lightningdrag.service.workbench import Workbench
@@ -407,15 +411,18 @@ def test_workers_open_every_photo_that_the_server_took(
     assert done["state"] == "done", done["problem"]
 
 
-def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
     missing = tmp_path / "no.safetensors"
     missing.write_bytes(b"nothing")
     worker = ProcessWorker((str(missing),), "cpu", "auto", 60)
-    with running(Settings(models=(str(missing),)), [worker]) as server:
-        wait_until(lambda: server.client.get("/readyz").json()["status"] == "failed")
-        answer = server.open().start()
-    assert (answer.status_code, answer.json()["type"]) == (503, "urn:lightningdrag:not-ready")
-    assert "cannot be loaded" in answer.json()["detail"]
+    server = Server(create_app(Settings(models=(str(missing),)), [worker]))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+        thread.start()
+        thread.join(60)
+    assert not thread.is_alive()
+    assert server.failure is not None
+    assert "cannot be loaded" in server.failure
 
 
 def test_a_worker_that_the_system_has_no_process_for_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +434,8 @@ def test_a_worker_that_the_system_has_no_process_for_is_tried_again(monkeypatch:
         with running(Settings(), [ProcessWorker(("warp",), "cpu", "float32", 60)]) as server:
             wait_until(lambda: server.client.get("/readyz").json()["status"] == "failed")
             assert "Cannot allocate memory" in server.client.get("/readyz").json()["detail"]
+            answer = server.open().start()
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:lightningdrag:not-ready")
             patch.undo()
             wait_until(lambda: server.client.get("/readyz").json()["status"] == "ready")
 

@@ -20,7 +20,7 @@ from lightningdrag.service.problems import Problem, storage_problem
 from lightningdrag.service.settings import Settings
 from lightningdrag.service.store import Session, Store
 from lightningdrag.service.task import Outcome, Task
-from lightningdrag.service.workers import Answer, Cancelled, Worker
+from lightningdrag.service.workers import Answer, Cancelled, Unloadable, Worker
 
 log = logging.getLogger("lightningdrag.service")
 
@@ -57,7 +57,7 @@ class JobQueue:
         self._arrived = asyncio.Event()
         self._ready: set[Worker] = set()
         self._failure: str | None = None
-        self._never_started = 0
+        self._unloadable = 0
         self._stopping = False
         self._places_due = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,8 +79,8 @@ class JobQueue:
 
     @property
     def hopeless(self) -> str | None:
-        """Why no worker could be started the first time, if none could: then it is no passing trouble."""
-        return self._failure if self._never_started == len(self._workers) else None
+        """Why none of the workers could load its models the first time, if none could."""
+        return self._failure if 0 < self._unloadable == len(self._workers) else None
 
     def start(self) -> None:
         """Start all workers, in the background."""
@@ -220,7 +220,7 @@ class JobQueue:
             except Problem as problem:
                 log.error("a worker does not start: %s", problem.detail)
                 self._failure = str(problem.detail)
-                self._never_started += pause == 1.0 and not self.models
+                self._unloadable += isinstance(problem, Unloadable) and pause == 1.0 and not self.models
             if not self._ready:
                 self._fail_waiting(Problem("not-ready", self._failure))
             await asyncio.sleep(pause)

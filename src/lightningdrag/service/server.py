@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
     """A server whose jobs end before its connections: streams of events end with their jobs.
 
     Attributes:
-        failure: why it ended by itself, if it did: none of its workers could be started.
+        failure: why it ended by itself, if it did: none of its workers could load its models.
     """
 
     failure: str | None = None
@@ -110,7 +110,7 @@ def serve(settings: Settings, host: str, port: int, *, open_browser: bool = Fals
     """Serve until the process is told to stop (SIGINT or SIGTERM).
 
     Raises:
-        ServiceError: the port is taken, or is not this user's to take; or no worker can be started at all.
+        ServiceError: the port is taken, or is not this user's to take; or no worker can load its models.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("lightningdrag.service").setLevel(logging.INFO)

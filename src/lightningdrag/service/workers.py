@@ -43,6 +43,10 @@ class Cancelled(Exception):
     """The worker stopped as it was asked to."""
 
 
+class Unloadable(Problem):
+    """A worker's models cannot be loaded on its device: no passing trouble."""
+
+
 class Worker(Protocol):
     """Does one batch of tasks at a time."""
 
@@ -50,7 +54,7 @@ class Worker(Protocol):
         """Be ready, again if need be; returns each model's defaults.
 
         Raises:
-            Problem: it cannot be (``not-ready``).
+            Problem: it cannot be (``not-ready``); :class:`Unloadable` if another try would end likewise.
         """
         ...
 
@@ -112,7 +116,7 @@ class ProcessWorker:
         cancels.close()
         kind, value = await self._receive(START_TIMEOUT)
         if kind != "ready":
-            raise Problem("not-ready", value)
+            raise Unloadable("not-ready", value)
         return value
 
     async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
