@@ -100,5 +100,5 @@ def _plan(
     if pairs is not None:
         listed += tasks.pose_tasks(pairs)
     if not listed:
-        raise ValueError("no video, photo or pair was found")
+        raise ValueError("no video was found, nor photos or pairs (--photos, --pairs)")
     return tasks.pack(listed, recipe), skipped
