@@ -40,7 +40,8 @@ export class Client {
     if (response.ok) return response;
     const problem = await response.json().catch(() => ({}));
     if (response.status === 401) {
-      sessionStorage.setItem(TOKEN, await this.askToken(Boolean(token)));
+      const old = sessionStorage.getItem(TOKEN) === token; // else another request was given one meanwhile
+      if (old) sessionStorage.setItem(TOKEN, await this.askToken(Boolean(token)));
       return this.fetch(path, { method, body, headers, signal });
     }
     if (UNREACHED.has(response.status) && !problem?.type) throw new Offline("The server does not answer.");
