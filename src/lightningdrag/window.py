@@ -68,7 +68,7 @@ class Window:
 
     def crop_mask(self, mask: np.ndarray) -> np.ndarray:
         """The window of a mask, ``(height, width)`` bool: True where any of a pixel may change."""
-        return self._seen(mask * np.uint8(255), cv2.BORDER_CONSTANT) > 0
+        return self._seen(mask, cv2.BORDER_CONSTANT) > 0
 
     def photo_mask(self, mask: np.ndarray, width: int, height: int) -> np.ndarray:
         """A mask of the window at the photo's size, ``(height, width)`` bool; False beyond the window."""
@@ -85,10 +85,11 @@ class Window:
         return whole
 
     def _seen(self, pixels: np.ndarray, border: int) -> np.ndarray:
-        """The box at the window's size; beyond the photo it is continued."""
+        """The box at the window's size, a mask's from 0 to 255; beyond the photo it is continued."""
         x0, y0, x1, y1 = self.box
         left, top, right, bottom = inside = self._inside(*pixels.shape[1::-1])
         part = pixels[top:bottom, left:right]
+        part = part * np.uint8(255) if part.dtype == bool else part  # not all of the photo's
         if self._is_strip(inside):
             rows, columns = self._share(inside)
             part = _resized(part, columns.stop - columns.start, rows.stop - rows.start)

@@ -73,11 +73,7 @@ class Verbs(TyperGroup):
                 extra = WHOLE.get(str(ctx.invoked_subcommand), extra)
             report_error(f"this needs {error.name}; run in the repository: pip install '.[{extra}]'")
             raise typer.Exit(1) from None
-        except (
-            FetchError,
-            ChildProcessError,
-            FloatingPointError,
-        ) as error:  # the last: no picture came of it
+        except (FetchError, ChildProcessError, FloatingPointError) as error:
             report_error(str(error))
             raise typer.Exit(1) from None
         except OSError as error:
