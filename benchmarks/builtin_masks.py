@@ -23,7 +23,7 @@ from lightningdrag.drag import as_drags
 from lightningdrag.evaluation.case import Case
 from lightningdrag.evaluation.metrics import mean_in, psnr
 from lightningdrag.evaluation.pairs import PairSet
-from lightningdrag.models.builtin import followers
+from lightningdrag.models.builtin import cutouts, followers
 
 Drags = tuple[Drag, ...]
 Choice = Callable[[DragEditor, Case, Drags], np.ndarray | None]
@@ -40,7 +40,7 @@ def derived(_: DragEditor, case: Case, drags: Drags, *, of_side: float = masks.R
 
 def found(editor: DragEditor, case: Case, drags: Drags, **constants: float) -> np.ndarray:
     """What follows the drags, as it ships or with other constants."""
-    with changed((masks, followers), constants):
+    with changed((masks, followers, cutouts), constants):
         return editor.open(case.source).mask_for(drags)
 
 
@@ -51,7 +51,8 @@ CHOICES: dict[str, Choice] = {
     "the same, 30 % of the side": partial(derived, of_side=0.3),
     "the same, 45 % of the side": partial(derived, of_side=0.45),
     "what follows": found,
-    "and companions: as it ships": lambda *_: None,
+    "the same, nothing cut out": partial(found, LEAST_AREA=1.0),
+    "and companions and outlines: as it ships": lambda *_: None,
     "what moves 6 %": partial(found, MOVES=0.06),
     "what moves 25 %": partial(found, MOVES=0.25),
     "less room around it, 4 %": partial(found, ROOM=0.04),
@@ -67,12 +68,15 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1, help="take every so many-th pair")
     parser.add_argument("--drags", type=int, default=64, help="give at most this many of a pair's drags")
     parser.add_argument("--model", default="builtin", help="a name or a file of weights")
+    parser.add_argument("--only", help="rows whose names hold this")
     arguments = parser.parse_args()
     pairs, editor = PairSet(arguments.data), DragEditor.from_pretrained(arguments.model)
     cases = range(0, len(pairs), arguments.stride)
     print(f"{len(cases)} pairs\n\n| mask | {' | '.join(['average', *STRATA])} | photo | elsewhere |")
     print(f"|---|{'---|' * (3 + len(STRATA))}")
     for name, choice in CHOICES.items():
+        if arguments.only and arguments.only not in name:
+            continue
         print(
             row(name, [score(editor, pairs[index], choice, arguments.drags) for index in cases]), flush=True
         )

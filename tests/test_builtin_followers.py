@@ -13,7 +13,18 @@ from PIL import Image
 
 from lightningdrag import Drag, DragEditor
 from lightningdrag.masks import derive_mask, inside
-from lightningdrag.models.builtin.followers import BETWEEN, MOVES, ROOM, SWAYS, companions, followers
+from lightningdrag.models.builtin.followers import (
+    APART,
+    BETWEEN,
+    COMPANIONS,
+    INNER,
+    MOVES,
+    ROOM,
+    SWAYS,
+    companions,
+    followers,
+    whole_thing,
+)
 from moving_square import SIDE as SQUARE_SIDE
 from moving_square import texture
 
@@ -83,7 +94,7 @@ def test_the_ground_sways_with_a_long_drag_and_does_not_follow_a_short_one() -> 
 
 
 def test_a_thing_that_goes_along_as_a_whole_has_companions_far_from_each_other() -> None:
-    places = companions(field(THING), TARGET[0], LENGTH, CELL)
+    places = companions(field(THING), HANDLE, TARGET, CELL)
     assert 3 <= len(places) <= 6
     assert ((places > (88, 64)) & (places < (152, 160))).all()
     apart = np.linalg.norm(places[:, None] - [*places, *TARGET], axis=2)
@@ -94,12 +105,38 @@ def test_a_thing_that_goes_along_as_a_whole_has_companions_far_from_each_other()
 def test_a_thing_that_bends_or_stretches_has_none(rest: float) -> None:
     half = slice(8, 20), slice(11, 19), rest * LENGTH
     firm = slice(13, 17), slice(11, 19), LENGTH
-    assert len(companions(field(half, firm), TARGET[0], LENGTH, CELL)) == 0
-    assert len(companions(field(half), TARGET[0], LENGTH, CELL)) == 0
+    assert len(companions(field(half, firm), HANDLE, TARGET, CELL)) == 0
+    assert len(companions(field(half), HANDLE, TARGET, CELL)) == 0
+
+
+def test_several_drags_say_themselves_how_a_thing_moves() -> None:
+    assert len(companions(field(THING), np.tile(HANDLE, (2, 1)), np.tile(TARGET, (2, 1)), CELL)) == 0
+
+
+def test_a_thing_that_was_cut_out_goes_whole_and_has_room_where_it_was_and_where_it_goes() -> None:
+    thing = np.zeros((SIDE, SIDE), bool)
+    thing[64:160, 48:112] = True
+    mask, places = whole_thing(thing, HANDLE[0], TARGET[0])
+    room = round(ROOM * SIDE)
+    assert mask[64:160, 48:152].all()
+    assert mask[112, 48 - room : 152 + room].all()
+    assert not mask[: 64 - room - 1].any()
+    assert not mask[:, 152 + room + 1 :].any()
+    stood = (places - (LENGTH, 0)).round().astype(int)
+    assert len(places) == COMPANIONS
+    assert all(thing[y - INNER + 1 : y + INNER, x - INNER + 1 : x + INNER].all() for x, y in stood)
+    apart = np.linalg.norm(places[:, None] - [*places, *TARGET], axis=2)
+    assert apart[apart > 0].min() >= APART
+
+
+def test_a_thing_too_thin_for_companions_has_none() -> None:
+    thing = np.zeros((SIDE, SIDE), bool)
+    thing[64:160, 80:86] = True
+    assert len(whole_thing(thing, HANDLE[0], TARGET[0])[1]) == 0
 
 
 def test_a_drag_too_short_to_see_has_no_companions() -> None:
-    assert len(companions(field(), TARGET[0], 0.0, CELL)) == 0
+    assert len(companions(field(), TARGET, TARGET, CELL)) == 0
 
 
 def test_a_flower_that_is_moved_by_one_drag_keeps_its_shape() -> None:

@@ -52,6 +52,16 @@ _PREVIEW = WarpModel(working_area=96 * 96)
 
 
 @dataclass(frozen=True)
+class _Settled:
+    """The mask of a request, and what the model found with it, if it was the model that found it."""
+
+    mask: np.ndarray
+    companions: tuple[Point, ...] = ()
+    whole: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EditResult:
     """What an edit gave.
 
@@ -153,7 +163,7 @@ class EditSession:
             RequestError: as :meth:`edit`.
         """
         request, _ = request_of(drags, None).fitted(self.photo.width, self.photo.height)
-        return self._settled(request)[0]
+        return self._settled(request).mask
 
     def edit(
         self,
@@ -176,12 +186,14 @@ class EditSession:
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        mask, places, more = self._settled(fitted)
+        settled = self._settled(fitted)
+        mask, more = settled.mask, list(settled.warnings)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
-        companions = [(drags[0], place) for place in places]
+        companions = [(drags[0], place) for place in settled.companions]
         drags = accompanied(drags, companions, photo.width, photo.height, mask)
-        photos, painted = yield from self._stages(replace(fitted, drags=drags, seed=seed), mask, callback)
+        asked = replace(fitted, drags=drags, seed=seed)
+        photos, painted = yield from self._stages(asked, mask, settled.whole, callback)
         if all(drag.is_pin for drag in fitted.drags):
             more.append("no drag moves anything: each target is its handle")
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
@@ -243,15 +255,12 @@ class EditSession:
         self._encoded.clear()
         self._searched = None
 
-    def _settled(self, request: EditRequest) -> tuple[np.ndarray, list[Point], list[str]]:
-        """The mask of a fitted request, places that the first drag's thing goes to with it, and warnings.
-
-        A mask that is not given is found by the model if it can, and such places with it.
-        """
+    def _settled(self, request: EditRequest) -> _Settled:
+        """The mask of a fitted request; one that is not given is found by the model if it can."""
         model, drags, size = self._model, request.drags, (self.photo.width, self.photo.height)
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             mask, warnings = request.settled_mask(*size)
-            return mask, [], warnings
+            return _Settled(mask, warnings=tuple(warnings))
         if self._searched is None or self._searched[0] != drags:
             room = search_room(drags, *size)
             window = window_for(model, room, drags)
@@ -260,10 +269,11 @@ class EditSession:
         _, window, found = self._searched
         mask = window.photo_mask(found.mask.numpy(), *size)
         mask |= ways(drags, *size)  # of drags that are too short for the window, too
-        return mask, [(x, y) for x, y in window.to_photo(found.companions.numpy()).tolist()], []
+        places = window.to_photo(found.companions.numpy()).tolist()
+        return _Settled(mask, tuple((x, y) for x, y in places), found.whole)
 
     def _stages(
-        self, request: EditRequest, mask: np.ndarray, callback: Callback | None
+        self, request: EditRequest, mask: np.ndarray, whole: bool, callback: Callback | None
     ) -> Generator[Call, Any, tuple[list[Photo], bool]]:
         """All candidates through all stages of a split drag, each stage on its own last result; and whether
         the model painted them.
@@ -275,7 +285,7 @@ class EditSession:
         window = window_for(self._model, mask, request.drags)
         seed = request.seed or 0
         calls, call = 1 + len(later) * request.num_images, 1
-        inputs = drag_inputs(window, first, mask, request, _part(callback, 0, calls))
+        inputs = drag_inputs(window, first, mask, request, _part(callback, 0, calls), whole=whole)
         answer = yield self._encode(self.photo, window), inputs, torch.Generator().manual_seed(seed)
         photos = compose(self.photo, window, answer, mask)
         seeds = torch.randint(2**62, (len(photos),), generator=torch.Generator().manual_seed(seed))
@@ -283,7 +293,7 @@ class EditSession:
         for drags in later:
             for index, source in enumerate(photos):
                 inputs = replace(
-                    drag_inputs(window, drags, mask, request, _part(callback, call, calls)),
+                    drag_inputs(window, drags, mask, request, _part(callback, call, calls), whole=whole),
                     num_images=1,
                     temperature=self._temperature(request, index),
                 )

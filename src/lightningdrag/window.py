@@ -152,6 +152,8 @@ def drag_inputs(
     mask: np.ndarray,
     request: EditRequest,
     callback: Callback | None = None,
+    *,
+    whole: bool = False,
 ) -> DragInputs:
     """What a model is asked for, in the window's pixels; pins beyond its border are held at the border.
 
@@ -159,6 +161,7 @@ def drag_inputs(
         drags, mask: in the photo's pixels; in place of the request's own, of which they are what is left
             to do and what it comes to.
         request: whose options are taken.
+        whole: the drags move one thing whole.
     """
     last = (window.width - 1, window.height - 1)
     handles, targets = (
@@ -175,6 +178,7 @@ def drag_inputs(
         guidance_schedule=request.guidance_schedule,
         noise_prior=request.noise_prior,
         temperature=request.temperature,
+        whole=whole,
         callback=callback,
     )
 

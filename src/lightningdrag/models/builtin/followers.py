@@ -24,8 +24,10 @@ ALONG, WHOLE = 0.8, 0.6
 """A thing is taken for rigid if so large a share of it (WHOLE) goes so large a share of the way (ALONG)."""
 COMPANIONS = 6
 """Points of a rigid thing that are pulled along, at most."""
-BETWEEN = 2
-"""Cells that are between them at least."""
+BETWEEN, APART = 2, 16
+"""Cells, or pixels of the window, that are between them at least."""
+INNER = 4
+"""Pixels of the window from the rim of a thing at which its companions stand."""
 
 
 def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray, cell: int) -> np.ndarray:
@@ -51,26 +53,27 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
     side = whole.size**0.5
     ways = [*np.rint(np.stack((handles, targets), 1)).astype(np.int32)]
     cv2.polylines(whole, ways, isClosed=False, color=1, thickness=2 * round(WAY * side) + 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(ROOM * side) + 1,) * 2)
-    room = cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
+    room = _with_room(whole)
     others = _finer((moves >= max(MOVES * longest, LEAST)) & ~part, cell) > 0.5
     return (room > 0) & ~others | (whole > 0)
 
 
-def companions(displacement: np.ndarray, target: np.ndarray, length: float, cell: int) -> np.ndarray:
+def companions(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray, cell: int) -> np.ndarray:
     """Points that go the way of the only drag: of a thing that hardly changes its shape.
 
     One drag leaves it open how much of a thing follows, and the mean of all ways to follow draws it out.
     Where most of it goes along, all of it should: these points, far from each other, say so.
 
     Args:
-        displacement, cell: as for :func:`followers`.
-        target: ``(2,)`` (x, y) of the drag.
-        length: of the drag, in pixels of the window.
+        displacement, handles, targets, cell: as for :func:`followers`.
 
     Returns:
-        ``(M, 2)`` float32 (x, y), where they go; empty if the thing bends or stretches.
+        ``(M, 2)`` float32 (x, y), where they go; empty if the thing bends or stretches, or if several drags
+        say themselves how it moves.
     """
+    if len(targets) != 1:
+        return np.zeros((0, 2), np.float32)
+    target, length = targets[0], float(np.linalg.norm(targets[0] - handles[0]))
     moves = np.linalg.norm(displacement, axis=2)
     part = _connected(moves >= MOVES * length, (target / cell).astype(int))
     along = part & (moves >= ALONG * length)
@@ -78,12 +81,42 @@ def companions(displacement: np.ndarray, target: np.ndarray, length: float, cell
         return np.zeros((0, 2), np.float32)
     row, column = np.nonzero(along)
     places = (np.stack((column, row), 1) * cell + (cell - 1) / 2).astype(np.float32)
+    return _far_from_each_other(places, target, BETWEEN * cell)
+
+
+def whole_thing(thing: np.ndarray, handle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a thing that is known: its mask, and its companions.
+
+    Args:
+        thing: ``(H, W)`` bool, where it stands in the window.
+        handle, target: ``(2,)`` (x, y) of the only drag.
+
+    Returns:
+        ``(H, W)`` bool, where it was and where it goes, with room around it; and ``(M, 2)`` float32 (x, y),
+        where its companions go.
+    """
+    part, way = thing.astype(np.uint8), target - handle
+    there = cv2.warpAffine(part, np.array([[1, 0, way[0]], [0, 1, way[1]]], np.float32), part.shape[::-1])
+    row, column = np.nonzero(cv2.distanceTransform(np.pad(part, 1), cv2.DIST_L2, 3)[1:-1, 1:-1] > INNER)
+    places = np.stack((column, row), 1).astype(np.float32)
+    return _with_room(cv2.bitwise_or(part, there)) > 0, _far_from_each_other(
+        places, handle, APART
+    ) + way.astype(np.float32)
+
+
+def _far_from_each_other(places: np.ndarray, first: np.ndarray, least: float) -> np.ndarray:
+    """Up to COMPANIONS of ``(N, 2)`` places, each as far as can be from a first one and from those before."""
     chosen: list[np.ndarray] = []
-    nearest = np.linalg.norm(places - target, axis=1)
-    while len(chosen) < COMPANIONS and nearest.max(initial=0) >= BETWEEN * cell:
+    nearest = np.linalg.norm(places - first, axis=1)
+    while len(chosen) < COMPANIONS and nearest.max(initial=0) >= least:
         chosen.append(places[nearest.argmax()])
         nearest = np.minimum(nearest, np.linalg.norm(places - chosen[-1], axis=1))
     return np.reshape(chosen, (-1, 2)).astype(np.float32)
+
+
+def _with_room(whole: np.ndarray) -> np.ndarray:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(ROOM * whole.size**0.5) + 1,) * 2)
+    return cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
 
 
 def _connected(moving: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
 from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, agreed_fills, calmed, held, seen
+from lightningdrag.models.builtin.cutouts import cut_out, with_cutouts
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
-from lightningdrag.models.builtin.followers import companions, followers
+from lightningdrag.models.builtin.followers import companions, followers, whole_thing
 from lightningdrag.models.builtin.network import (
     MOTION_STRIDE,
     NOISE_CHANNELS,
@@ -23,6 +24,8 @@ from lightningdrag.models.builtin.network import (
     BuiltinNetwork,
     Motion,
     Rendering,
+    decided,
+    upsample,
     without_weak_holes,
 )
 from lightningdrag.models.builtin.outlines import find_outlines
@@ -123,6 +126,7 @@ class BuiltinModel:
             concatenated([encoded.features.expand(inputs.num_images) for encoded, inputs, _ in calls]),
             [generator for _, inputs, generator in calls for _ in range(inputs.num_images)],
             counts=counts,
+            whole=[inputs.whole for inputs in asked for _ in range(inputs.num_images)],
             weights=guidance_weights(
                 first.guidance_schedule, max(guidance, 1.0), first.steps or self.default_steps
             ),
@@ -138,6 +142,23 @@ class BuiltinModel:
     @torch.inference_mode()
     def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
         """What the likeliest motion moves (:class:`~.protocol.MaskModel`)."""
+        field, thing = self._look(encoded, inputs)
+        handles, targets = inputs.handles.numpy(), inputs.targets.numpy()
+        if thing is None or len(targets) > 1:  # several drags say themselves how a thing moves
+            mask = followers(field, handles, targets, MOTION_STRIDE)
+            places = companions(field, handles, targets, MOTION_STRIDE)
+            return Followers(torch.from_numpy(mask), torch.from_numpy(places))
+        # Its companions move more of it than the drag alone did: so another look finds what hangs on it.
+        mask, places = whole_thing(thing, handles[0], targets[0])
+        goes = torch.cat((inputs.targets, torch.from_numpy(places)))
+        way = inputs.targets - inputs.handles
+        _, more = self._look(encoded, replace(inputs, handles=goes - way, targets=goes))
+        if more is not None:
+            mask, places = whole_thing(more, handles[0], targets[0])
+        return Followers(torch.from_numpy(mask), torch.from_numpy(places), whole=True)
+
+    def _look(self, encoded: Encoded, inputs: DragInputs) -> tuple[np.ndarray, np.ndarray | None]:
+        """The likeliest motion, ``(h, w, 2)`` in pixels of the window, and the thing that it moves whole."""
         batch = self.batch(encoded.window, replace(inputs, num_images=1), len(inputs.handles))
         evidence = gather_evidence(batch)
         with self.autocast():
@@ -149,13 +170,10 @@ class BuiltinModel:
                 encoded.features,
                 None,
             )
-        field = (motion.displacement.float() * evidence.length)[0].permute(1, 2, 0).contiguous().cpu().numpy()
-        handles, targets = inputs.handles.numpy(), inputs.targets.numpy()
-        mask = torch.from_numpy(followers(field, handles, targets, MOTION_STRIDE))
-        if len(targets) > 1:  # they say themselves how the thing moves
-            return Followers(mask, torch.zeros(0, 2))
-        length = float(np.linalg.norm(targets[0] - handles[0]))
-        return Followers(mask, torch.from_numpy(companions(field, targets[0], length, MOTION_STRIDE)))
+        displacement = motion.displacement.float() * evidence.length
+        shown = decided(upsample(motion.visibility, MOTION_STRIDE))
+        [thing] = cut_out(upsample(displacement, MOTION_STRIDE), shown, batch, [True])
+        return displacement[0].permute(1, 2, 0).contiguous().cpu().numpy(), thing
 
     @torch.inference_mode()
     def likeliest(self, batch: DragBatch) -> Rendering:
@@ -167,6 +185,7 @@ class BuiltinModel:
             appearance,
             torch.Generator().manual_seed(0),
             counts=[1] * len(batch.source),
+            whole=[False] * len(batch.source),
             weights=[1.0] * self.default_steps,
             temperature=torch.full((len(batch.source), 1, 1, 1), self.default_temperature),
         )
@@ -179,6 +198,7 @@ class BuiltinModel:
         generator: torch.Generator | Sequence[torch.Generator],
         *,
         counts: Sequence[int],
+        whole: Sequence[bool],
         weights: list[float],
         temperature: Tensor,
         noise_prior: str = "source",
@@ -189,6 +209,7 @@ class BuiltinModel:
         Args:
             generator: of all noise, or one for each of the batch.
             counts: how many candidates each edit has; they sum to the batch.
+            whole: of each of the batch, whether it moves one thing whole.
             weights: the point-guidance weight of each step.
             temperature: ``(B, 1, 1, 1)``, scale of the motion noise.
         """
@@ -208,7 +229,8 @@ class BuiltinModel:
         displacement, visibility, colour, thing = answer.split((2, 1, 3, 1), 1)
         visibility = without_outline(visibility, displacement)
         rendering = Rendering(displacement, visibility, colour, thing)
-        outlines = find_outlines(rendering, batch).agreed(counts, batch)
+        outlines, rendering = with_cutouts(find_outlines(rendering, batch), rendering, batch, whole)
+        outlines = outlines.agreed(counts, batch)
         rendering = outlines.soften(patched(outlines.part(rendering), batch), batch.source)
         assert rendering.origin is not None
         colour, origin = agreed_fills(rendering.colour, rendering.origin, counts, batch)

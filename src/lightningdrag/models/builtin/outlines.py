@@ -174,9 +174,9 @@ def _find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     way = (rendering.displacement - layers.ground) * apart
     way = (way.sum(1, keepdim=True) / distance.clamp_min(1e-3)).clamp(0, 1)  # 0 = as ground, 1 = as thing
     in_front = ((way - BEHIND) * 10 + 0.5).clamp(0, 1)
-    covered = _sharp(in_thing + NETWORK * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
+    covered = sharp(in_thing + NETWORK * torch.where(seen, 2 * way - 1, 0)) * torch.where(seen, in_front, 1)
     covered *= seen | grown(layers.moving, FAR)
-    left = most_around(_sharp(in_ground + NETWORK * (1 - 2 * shown)), MARGIN)
+    left = most_around(sharp(in_ground + NETWORK * (1 - 2 * shown)), MARGIN)
     at_target = ((held - HELD) / (0.9 - HELD)).clamp(0, 1)  # there stands its handle, and at a pin the pin
     left, covered = left * (1 - at_target), torch.lerp(covered, way, at_target)
 
@@ -215,7 +215,7 @@ def _found(displacement: Tensor, seen: Tensor, layers: Layers, batch: DragBatch,
     hole = ~grown(seen, BESIDE + 1)
     thing = torch.maximum(thing, hole.float())
     ground = torch.maximum(ground * ~grown(~seen, BESIDE), 1 - batch.mask) * ~hole
-    return _by_colours(torch.cat((thing, ground), 1), batch.source, _taken(near, layers))
+    return by_colours(torch.cat((thing, ground), 1), batch.source, _taken(near, layers))
 
 
 def _taken(where: Tensor, layers: Layers) -> Tensor:
@@ -234,7 +234,7 @@ def _reflected(index: Tensor, size: int) -> Tensor:
     return (size - 1 - (size - 1 - index.abs()).abs()).clamp(0, size - 1)
 
 
-def _by_colours(claims: Tensor, source: Tensor, asked: Tensor) -> Tensor:
+def by_colours(claims: Tensor, source: Tensor, asked: Tensor) -> Tensor:
     """Of which of two claims pixels of like colours around are.
 
     A joint bilateral mean (Petschnigg et al., SIGGRAPH 2004).
@@ -296,7 +296,7 @@ def _thick(where: Tensor) -> Tensor:
     return part
 
 
-def _sharp(found: Tensor) -> Tensor:
+def sharp(found: Tensor) -> Tensor:
     return (SHARP * found + 0.5).clamp(0, 1)
 
 

@@ -1,0 +1,230 @@
+"""Things that are moved whole, cut out of the picture where it has its edges.
+
+A motion says roughly what follows a drag, and is vague at the thing's end.  Where that stands out from what
+is around it, the picture knows better: GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004) begins with
+what the motion is sure of and ends at the picture's edges.  A thing that hangs on another, or bends, has no
+such outline, and is left to the motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightningdrag.models.builtin.constraints import FINE_HOLD, near_targets
+from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.builtin.morphology import grown, most_around
+from lightningdrag.models.builtin.network import Rendering
+from lightningdrag.models.builtin.outlines import HELD, STEP, Layers, Outlines, by_colours, sharp
+from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
+from lightningdrag.warp import forward_warp, sample
+
+STRIDE = 2
+"""Things are cut out at this stride of the window, and their rims told by colours at every pixel."""
+ROUNDS = 2
+"""Of GrabCut."""
+LIKELY, SURE = 0.45, 0.75
+"""Share of the drag's way from which on a pixel is probably the thing's, and surely (away from its rim)."""
+STILL, FAR = 0.04, 3
+"""The share below which it is surely ground, and how many cells from anything that moves more."""
+TO_BE_KEPT = 0.6
+"""A part of what was cut out is the thing's if it somewhere goes so far."""
+LEAST_AREA, LEAST_MOVE, LEAST_COMMON, MOST_GROWN = 0.015, 0.65, 0.5, 1.25
+"""What a thing has to be: its share of the window; how far it goes on average; how much of it and of what
+probably moves both have in common (intersection over union); how many times as large as that it is."""
+CONTRAST, OUTLINED, BESIDE = 0.35, 0.83, 4
+"""Difference of the mean colours, from -1 to 1, on both sides of its outline, the share of it that has so
+much, and over how many cells the means are taken."""
+SAME_COLOURS, AROUND, BINS = 0.47, 6, 8
+"""Common area of the colour histograms of a thing and of what is around it: more, and there is no telling."""
+RIM = 2
+"""Pixels on either side of a cut that colours tell anew."""
+GOES, STAYS = 0.75, 0.1
+"""Shares of the way from which on a pixel shows how the thing moves, and up to which how its ground does."""
+
+
+def cut_out(
+    displacement: Tensor, shown: Tensor, batch: DragBatch, asked: Sequence[bool]
+) -> list[np.ndarray | None]:
+    """The things that the edits of a batch move whole, each ``(H, W)`` bool in its source, if there is one.
+
+    Args:
+        displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
+        shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
+        asked: of which edits; their drags all go one way.
+    """
+    moved = moved_share(displacement, shown > 0.5, batch).float().cpu().numpy()
+    sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
+    masks, far = batch.mask.cpu().numpy() > 0.5, (_length(batch).flatten() > STEP).tolist()
+    edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], asked, far, strict=True)
+    return [_cut(source, share, mask) if cut and goes else None for source, share, mask, cut, goes in edits]
+
+
+def moved_share(displacement: Tensor, seen: Tensor, batch: DragBatch) -> Tensor:
+    """How far each pixel of the source goes, ``(B, 1, H, W)``, as a share of the drag's length.
+
+    What is hidden in the result was the thing's, mostly; of what is nowhere shown it is not known.
+    """
+    distance = torch.hypot(displacement[:, :1], displacement[:, 1:]) / _length(batch)
+    share, arrived = forward_warp(distance * seen, displacement)
+    unknown = torch.where(seen, 0.5, 0.9)
+    return torch.where(arrived > 0.3, share, unknown) * (batch.mask > 0.5)
+
+
+def _length(batch: DragBatch) -> Tensor:
+    """Of the longest drag, ``(B, 1, 1, 1)``."""
+    length = (batch.targets - batch.handles).norm(dim=2) * batch.valid
+    return length.amax(1).clamp_min(1e-3)[:, None, None, None]
+
+
+def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+    height, width = moved.shape
+    small = (width // STRIDE, height // STRIDE)
+    picture = cv2.resize(source, small, interpolation=cv2.INTER_AREA)
+    share = cv2.GaussianBlur(cv2.resize(moved, small, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
+    labels = np.where(share > LIKELY, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_eroded(share < STILL, FAR)] = cv2.GC_BGD
+    labels[_eroded(share > SURE, 1)] = cv2.GC_FGD
+    if min((labels == cv2.GC_BGD).sum(), (labels == cv2.GC_FGD).sum()) < LEAST_AREA * labels.size / 4:
+        return None
+    cv2.setRNGSeed(0)  # an edit is the same each time
+    ground, mixture = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(picture, labels, (0, 0, 0, 0), ground, mixture, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
+    kept = np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])
+    thing = np.isin(parts, kept)
+    edge = _edge(thing) & cv2.resize(mask.astype(np.uint8), small, interpolation=cv2.INTER_NEAREST).astype(
+        bool
+    )
+    if not (_moves_as_one(thing, share) and edge.any() and _stands_out(thing, edge, picture)):
+        return None
+    return cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _moves_as_one(thing: np.ndarray, share: np.ndarray) -> bool:
+    likely = share > LIKELY
+    return bool(
+        thing.mean() >= LEAST_AREA
+        and share[thing].mean() >= LEAST_MOVE
+        and (likely & thing).sum() >= LEAST_COMMON * (likely | thing).sum()
+        and thing.sum() <= MOST_GROWN * likely.sum()
+    )
+
+
+def _stands_out(thing: np.ndarray, edge: np.ndarray, picture: np.ndarray) -> bool:
+    """Has it an outline nearly all around, and other colours than what is around it?"""
+    inside, outside = (_mean_beside(picture, side) for side in (thing, ~thing))
+    contrast = np.linalg.norm(inside - outside, axis=2) / 127.5
+    if (contrast[edge] > CONTRAST).mean() < OUTLINED:
+        return False
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    near = cv2.dilate(thing.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2)) > 0
+    first, second = (_histogram(lab, part) for part in (thing, near & ~thing))
+    return bool(np.minimum(first, second).sum() <= SAME_COLOURS)
+
+
+def _edge(thing: np.ndarray) -> np.ndarray:
+    """Its outermost cells; not those at the window's border."""
+    edge = thing & ~_eroded(thing, 1)
+    edge[[0, -1]] = edge[:, [0, -1]] = False
+    return edge
+
+
+def _mean_beside(picture: np.ndarray, side: np.ndarray) -> np.ndarray:
+    size = (2 * BESIDE + 1,) * 2
+    weight = side.astype(np.float32)[..., None]
+    total = cv2.boxFilter(picture * weight, -1, size)
+    return total / np.maximum(cv2.boxFilter(weight, -1, size), 1e-3)[..., None]
+
+
+def _histogram(lab: np.ndarray, part: np.ndarray) -> np.ndarray:
+    counts = cv2.calcHist([lab], [0, 1, 2], part.astype(np.uint8), [BINS] * 3, [0, 256] * 3)
+    return counts / max(counts.sum(), 1)
+
+
+def _eroded(where: np.ndarray, by: int) -> np.ndarray:
+    return cv2.erode(where.astype(np.uint8), np.ones((2 * by + 1,) * 2)) > 0
+
+
+def with_cutouts(
+    outlines: Outlines, rendering: Rendering, batch: DragBatch, whole: Sequence[bool]
+) -> tuple[Outlines, Rendering]:
+    """Outlines, those of things that are moved whole where these end in the source, and what that uncovers.
+
+    Each goes where the motion moves it, all of it, and all of it has left where it stood.
+
+    Args:
+        whole: the edits that move one thing whole.
+    """
+    if not any(whole):
+        return outlines, rendering
+    cuts = cut_out(rendering.displacement, rendering.shown(), batch, whole)
+    if all(cut is None for cut in cuts):
+        return outlines, rendering
+    device = batch.mask.device
+    is_cut = torch.tensor([cut is not None for cut in cuts], device=device)[:, None, None, None]
+    things = [np.zeros(batch.mask.shape[2:], bool) if cut is None else cut for cut in cuts]
+    with torch.autocast(device.type, enabled=False):
+        ends = _outlines(torch.from_numpy(np.stack(things)[:, None]).to(device), rendering, batch)
+        colour, bare = _ground(ends, rendering, batch.source)
+
+    def either(first: Tensor, second: Tensor) -> Tensor:
+        return torch.where(is_cut, first, second)
+
+    pairs = ((getattr(x.layers, f.name) for f in fields(Layers)) for x in (ends, outlines))
+    layers = Layers(*(either(*pair) for pair in zip(*pairs, strict=True)))
+    where, covered, left = (
+        either(getattr(ends, x), getattr(outlines, x)) for x in ("where", "covered", "left")
+    )
+    bare = bare & is_cut
+    painted = replace(
+        rendering,
+        colour=torch.where(bare, colour, rendering.colour),
+        thing=torch.where(bare, 0.0, rendering.thing),
+    )
+    return Outlines(where, covered, left, layers), painted
+
+
+def _ground(ends: Outlines, rendering: Rendering, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Ground carried on, ``(B, 3, H, W)``, and the pixels that need it: just hidden, they have no paint."""
+    parted = ends.part(rendering)
+    hidden = parted.shown() < 0.5
+    bare = hidden & ends.where & grown(hidden & ends.where & (rendering.shown() > 0.5), 1)
+    away = ~grown(hidden, 2 * MARGIN) & ~grown(ends.where & (ends.covered > 0.5), MARGIN)
+    known = away & (stillness(parted.displacement) > 0)
+    return carried_on(sample(source, parted.displacement), known.float()), bare
+
+
+def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines:
+    """How things ``(B, 1, H, W)`` bool of the sources meet their grounds."""
+    displacement, seen = rendering.displacement, rendering.shown() > 0.5
+    sides = torch.cat((~grown(~thing, RIM), ~grown(thing, RIM)), 1).float()
+    rim = ~sides.any(1, keepdim=True)
+    found = torch.where(rim, by_colours(sides, batch.source, rim), sides[:, :1] - sides[:, 1:])
+    own = sample(found, displacement)
+    way = torch.hypot(displacement[:, :1], displacement[:, 1:]) / _length(batch)
+    moving = seen & (own > 0.5) & (way > GOES)
+    still = seen & (own < -0.5) & (way < STAYS) | (batch.mask < 0.5)
+    layers = Layers(moving, still, *(carried_on(displacement, x.float()) for x in (moving, still)))
+
+    within = _within(layers.thing)
+    held = ((near_targets(batch, FINE_HOLD) - HELD) / (0.9 - HELD)).clamp(0, 1) * within
+    covered = torch.maximum(sharp(torch.where(within, sample(found, layers.thing), -1)), held)
+    left = most_around(sharp(sample(found, layers.ground)), MARGIN) * (1 - held)
+    left = torch.maximum(left, (~seen & (covered < 0.5)).float())
+    apart = (layers.thing - layers.ground).square().sum(1, keepdim=True) > STEP**2
+    right = seen & (own > 0.9) & (way > GOES) & (covered > 0.9)  # already, by the network's own motion
+    return Outlines((batch.mask > 0.5) & apart & ~right, covered, left, layers)
+
+
+def _within(displacement: Tensor) -> Tensor:
+    """Where a displacement leads to a place in the window, ``(B, 1, H, W)`` bool."""
+    height, width = displacement.shape[2:]
+    x = torch.arange(width, device=displacement.device) + displacement[:, :1]
+    y = torch.arange(height, device=displacement.device)[:, None] + displacement[:, 1:]
+    return (x > -1.5) & (x < width + 0.5) & (y > -1.5) & (y < height + 0.5)
