@@ -21,6 +21,8 @@ from PIL import Image
 
 PHOTO = Path(__file__).parent.parent / "examples" / "astronaut.jpg"
 DRAGS = [((222, 118), (196, 122)), ((240, 30), (206, 38)), ((222, 188), (222, 188))]
+WHOLE = [((230, 100), (180, 105))]
+"""Alone, it moves the head whole."""
 REPEATS = 7
 LARGE = (4000, 3000)
 
@@ -58,6 +60,7 @@ def measure(threads: int) -> dict[str, float]:
     mask = masks.derive_mask(as_drags(DRAGS), photo.width, photo.height)
     figures["the same with a mask given, s"] = seconds(lambda: editor.edit(photo, DRAGS, mask, seed=0))
     figures["the mask alone, s"] = seconds(lambda: editor.open(photo).mask_for(DRAGS))
+    figures["one drag that moves a thing whole, s"] = seconds(lambda: editor.edit(photo, WHOLE, seed=0))
     session = editor.open(photo)
     session.edit(DRAGS, seed=0)
     figures["second edit on an open session, 512x512, s"] = seconds(lambda: session.edit(DRAGS, seed=1))

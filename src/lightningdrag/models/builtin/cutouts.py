@@ -58,6 +58,8 @@ def cut_out(
         shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
         asked: of which edits; their drags all go one way.
     """
+    if not any(asked):
+        return [None] * len(asked)
     moved = moved_share(displacement, shown > 0.5, batch).float().cpu().numpy()
     sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
     masks, far = batch.mask.cpu().numpy() > 0.5, (_length(batch).flatten() > STEP).tolist()
@@ -161,8 +163,6 @@ def with_cutouts(
     Args:
         whole: the edits that move one thing whole.
     """
-    if not any(whole):
-        return outlines, rendering
     cuts = cut_out(rendering.displacement, rendering.shown(), batch, whole)
     if all(cut is None for cut in cuts):
         return outlines, rendering

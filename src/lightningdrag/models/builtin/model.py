@@ -142,9 +142,10 @@ class BuiltinModel:
     @torch.inference_mode()
     def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
         """What the likeliest motion moves (:class:`~.protocol.MaskModel`)."""
-        field, thing = self._look(encoded, inputs)
         handles, targets = inputs.handles.numpy(), inputs.targets.numpy()
-        if thing is None or len(targets) > 1:  # several drags say themselves how a thing moves
+        alone = len(targets) == 1  # several drags say themselves how a thing moves
+        field, thing = self._look(encoded, inputs, cut=alone)
+        if thing is None:
             mask = followers(field, handles, targets, MOTION_STRIDE)
             places = companions(field, handles, targets, MOTION_STRIDE)
             return Followers(torch.from_numpy(mask), torch.from_numpy(places))
@@ -152,12 +153,14 @@ class BuiltinModel:
         mask, places = whole_thing(thing, handles[0], targets[0])
         goes = torch.cat((inputs.targets, torch.from_numpy(places)))
         way = inputs.targets - inputs.handles
-        _, more = self._look(encoded, replace(inputs, handles=goes - way, targets=goes))
+        _, more = self._look(encoded, replace(inputs, handles=goes - way, targets=goes), cut=True)
         if more is not None:
             mask, places = whole_thing(more, handles[0], targets[0])
         return Followers(torch.from_numpy(mask), torch.from_numpy(places), whole=True)
 
-    def _look(self, encoded: Encoded, inputs: DragInputs) -> tuple[np.ndarray, np.ndarray | None]:
+    def _look(
+        self, encoded: Encoded, inputs: DragInputs, *, cut: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """The likeliest motion, ``(h, w, 2)`` in pixels of the window, and the thing that it moves whole."""
         batch = self.batch(encoded.window, replace(inputs, num_images=1), len(inputs.handles))
         evidence = gather_evidence(batch)
@@ -172,7 +175,7 @@ class BuiltinModel:
             )
         displacement = motion.displacement.float() * evidence.length
         shown = decided(upsample(motion.visibility, MOTION_STRIDE))
-        [thing] = cut_out(upsample(displacement, MOTION_STRIDE), shown, batch, [True])
+        [thing] = cut_out(upsample(displacement, MOTION_STRIDE), shown, batch, [cut])
         return displacement[0].permute(1, 2, 0).contiguous().cpu().numpy(), thing
 
     @torch.inference_mode()
