@@ -32,6 +32,7 @@ def test_once_a_pull_rests_the_mask_is_what_follows(editor: EditorPage) -> None:
     drawn = editor.state["mask"]
     assert abs(sum(drawn["runs"][1::2]) / np.prod(drawn["size"]) - (1 - mask.mean())) < 0.02
     editor.press("x")
+    editor.offline = True
     editor.page.route("**/mask?*", lambda route: route.abort())
     editor.pull((100, 80), (110, 90))
     assert editor.page.evaluate("lightningdrag.editor.plan.mask.width") == near["width"]
@@ -41,6 +42,7 @@ def test_once_a_pull_rests_the_mask_is_what_follows(editor: EditorPage) -> None:
 
 def test_a_run_before_the_pull_rests_brings_the_mask_along(editor: EditorPage) -> None:
     editor.open()
+    editor.offline = True
     editor.page.route("**/sessions/*/mask?*", lambda route: route.abort())
     editor.pull(NOSE, ASIDE)
     editor.run()
@@ -70,6 +72,7 @@ def test_a_mask_that_another_model_found_is_not_shown(editor: EditorPage) -> Non
     editor.pull(NOSE, ASIDE)
     editor.until(FOLLOWING)
     width = editor.page.evaluate("lightningdrag.editor.plan.mask.width")
+    editor.offline = True
     editor.page.route("**/mask?*", lambda route: route.abort())
     editor.page.evaluate(
         "lightningdrag.editor.set({settings: {...lightningdrag.editor.settings, model: 'warp'}})"
