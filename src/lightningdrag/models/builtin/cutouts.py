@@ -60,7 +60,8 @@ def cut_out(
     """
     if not any(asked):
         return [None] * len(asked)
-    moved = moved_share(displacement, shown > 0.5, batch).float().cpu().numpy()
+    share = moved_share(displacement, shown > 0.5, batch).float()
+    moved = share.mul(256).round().div(256).cpu().numpy()  # a GPU adds up in any order
     sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
     masks, far = batch.mask.cpu().numpy() > 0.5, (_length(batch).flatten() > STEP).tolist()
     edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], asked, far, strict=True)
@@ -85,27 +86,33 @@ def _length(batch: DragBatch) -> Tensor:
 
 
 def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+    """The thing of one edit: ``source`` ``(H, W, 3)`` uint8, ``moved`` ``(H, W)`` float, ``mask`` bool."""
     height, width = moved.shape
-    small = (width // STRIDE, height // STRIDE)
-    picture = cv2.resize(source, small, interpolation=cv2.INTER_AREA)
-    share = cv2.GaussianBlur(cv2.resize(moved, small, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
-    labels = np.where(share > LIKELY, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[_eroded(share < STILL, FAR)] = cv2.GC_BGD
-    labels[_eroded(share > SURE, 1)] = cv2.GC_FGD
+    picture, share, inside = (
+        cv2.resize(x, (width // STRIDE, height // STRIDE), interpolation=cv2.INTER_AREA)
+        for x in (source, moved, mask.astype(np.float32))
+    )
+    share = cv2.GaussianBlur(share, (0, 0), 1.0)
+    labels = _first_labels(share)
     if min((labels == cv2.GC_BGD).sum(), (labels == cv2.GC_FGD).sum()) < LEAST_AREA * labels.size / 4:
         return None
     cv2.setRNGSeed(0)  # an edit is the same each time
     ground, mixture = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(picture, labels, (0, 0, 0, 0), ground, mixture, ROUNDS, cv2.GC_INIT_WITH_MASK)
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
-    kept = np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])
-    thing = np.isin(parts, kept)
-    edge = _edge(thing) & cv2.resize(mask.astype(np.uint8), small, interpolation=cv2.INTER_NEAREST).astype(
-        bool
-    )
+    thing = np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)]))
+    edge = _edge(thing) & (inside > 0.5)
     if not (_moves_as_one(thing, share) and edge.any() and _stands_out(thing, edge, picture)):
         return None
     return cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _first_labels(share: np.ndarray) -> np.ndarray:
+    """What GrabCut begins with."""
+    labels = np.where(share > LIKELY, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_eroded(share < STILL, FAR)] = cv2.GC_BGD
+    labels[_eroded(share > SURE, 1)] = cv2.GC_FGD
+    return labels
 
 
 def _moves_as_one(thing: np.ndarray, share: np.ndarray) -> bool:
