@@ -50,13 +50,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--stride", type=int, default=1, help="take every so many-th photo")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     editor, draw = DragEditor.from_pretrained("builtin"), random.Random(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     paths = sorted(x for x in arguments.photos.iterdir() if x.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    paths = paths[:: arguments.stride]
     key: dict[str, dict[str, str]] = {}
     for path in paths:
         photo = Image.open(path).convert("RGB")

@@ -98,10 +98,8 @@ def whole_thing(thing: np.ndarray, handle: np.ndarray, target: np.ndarray) -> tu
     part, way = thing.astype(np.uint8), target - handle
     there = cv2.warpAffine(part, np.array([[1, 0, way[0]], [0, 1, way[1]]], np.float32), part.shape[::-1])
     row, column = np.nonzero(cv2.distanceTransform(np.pad(part, 1), cv2.DIST_L2, 3)[1:-1, 1:-1] > INNER)
-    places = np.stack((column, row), 1).astype(np.float32)
-    return _with_room(cv2.bitwise_or(part, there)) > 0, _far_from_each_other(
-        places, handle, APART
-    ) + way.astype(np.float32)
+    places = _far_from_each_other(np.stack((column, row), 1).astype(np.float32), handle, APART)
+    return _with_room(cv2.bitwise_or(part, there)) > 0, places + way.astype(np.float32)
 
 
 def _far_from_each_other(places: np.ndarray, first: np.ndarray, least: float) -> np.ndarray:

@@ -161,7 +161,8 @@ class BuiltinModel:
     def _look(
         self, encoded: Encoded, inputs: DragInputs, *, cut: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The likeliest motion, ``(h, w, 2)`` in pixels of the window, and the thing that it moves whole."""
+        """The likeliest motion, ``(h, w, 2)`` in pixels of the window, and the thing that it moves whole,
+        if that is asked for and there is one."""
         batch = self.batch(encoded.window, replace(inputs, num_images=1), len(inputs.handles))
         evidence = gather_evidence(batch)
         with self.autocast():
@@ -174,9 +175,12 @@ class BuiltinModel:
                 None,
             )
         displacement = motion.displacement.float() * evidence.length
+        field = displacement[0].permute(1, 2, 0).contiguous().cpu().numpy()
+        if not cut:
+            return field, None
         shown = decided(upsample(motion.visibility, MOTION_STRIDE))
-        [thing] = cut_out(upsample(displacement, MOTION_STRIDE), shown, batch, [cut])
-        return displacement[0].permute(1, 2, 0).contiguous().cpu().numpy(), thing
+        [thing] = cut_out(upsample(displacement, MOTION_STRIDE), shown, batch, [True])
+        return field, thing
 
     @torch.inference_mode()
     def likeliest(self, batch: DragBatch) -> Rendering:
