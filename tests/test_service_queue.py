@@ -69,6 +69,22 @@ def test_a_job_tells_its_place_its_steps_and_its_end(server: Running, worker: Ga
     assert rest[-1][1]["seconds"] == 0.1
 
 
+def test_a_job_that_ends_while_a_step_is_being_told_still_tells_its_end() -> None:
+    async def told() -> list[str]:
+        store = Store(Settings())
+        session = await store.add(photo_bytes(), open_photo(photo_bytes()))
+        job = Job(session, "builtin", 0, EditRequest.from_json(request_text()), state="running")
+        states = []
+        async for _ in job.watch():
+            states.append(job.state)
+            if job.state == "running":
+                job.change(state="done")
+        store.close()
+        return states
+
+    assert run_apart(told()) == ["running", "done"]
+
+
 def test_who_comes_back_is_told_the_state_at_once(server: Running, worker: GatedWorker) -> None:
     photo = server.open()
     job = photo.job()

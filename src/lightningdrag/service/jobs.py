@@ -78,11 +78,14 @@ class Job:
         self._changed = asyncio.Event()
 
     async def watch(self) -> AsyncIterator[None]:
-        """Yields now, and whenever something changed since, until the job has ended."""
+        """Yields now, and whenever something changed since; the last time when the job has ended.
+
+        It may end while who watches still tells what it was: then that is not the last time.
+        """
         while True:
-            changed = self._changed
+            changed, finished = self._changed, self.finished
             yield
-            if self.finished:
+            if finished:
                 return
             await changed.wait()
 

@@ -362,8 +362,11 @@ async def _events(job: Job, server: Server) -> AsyncIterator[str]:
             except StopAsyncIteration:
                 return
             pending = None
+            finished = job.finished
             name = "step" if job.state == "running" else job.state
             yield f"event: {name}\ndata: {JobRecord.of(job).model_dump_json()}\n\n"
+            if finished:  # perhaps since the watch last looked
+                return
     finally:
         if pending is not None:
             pending.cancel()
