@@ -124,14 +124,16 @@ def test_all_of_it_goes_and_nothing_of_it_stays() -> None:
     assert ((result - GROUND.view(1, 3, 1, 1)).abs().amax(1, keepdim=True)[left] < 0.3).all()
 
 
-def test_what_lies_beyond_the_photo_is_not_shown_from_its_mirror_image() -> None:
-    """A block that the photo's left border cuts goes to the right, and what comes into sight is not known."""
-    source = picture(block(0))
-    moved = torch.from_numpy(cv2.GaussianBlur(block(0, 40 + SHIFT)[0, 0].numpy(), (0, 0), 3.0))[None, None]
-    answer = dataclasses.replace(vague(), displacement=torch.cat((-SHIFT * moved, 0 * moved), 1))
-    result = finished(answer, batch(source), [True])
-    within = result.displacement[..., 50:78, : SHIFT - 3]
-    assert ((result.shown()[..., 50:78, : SHIFT - 3] < 0.5) | (within[:, :1].abs() < 2)).all()
+@pytest.mark.parametrize(("by", "cuts"), [(SHIFT, False), (-SHIFT, True)])
+def test_a_thing_that_the_border_cuts_is_not_moved_whole_to_where_more_of_it_would_have_to_be_seen(
+    by: int, cuts: bool
+) -> None:
+    """A block at the photo's left border goes to the right, or to the left."""
+    edit = batch(picture(block(0, 56)))
+    edit = dataclasses.replace(edit, targets=edit.handles + torch.tensor([by, 0.0]))
+    moved = torch.from_numpy(cv2.GaussianBlur(block(0, 56 + by)[0, 0].numpy(), (0, 0), 3.0))[None, None]
+    answer = dataclasses.replace(vague(), displacement=torch.cat((-by * moved, 0 * moved), 1))
+    assert (cut(answer, edit) is not None) == cuts
 
 
 def test_outside_the_mask_and_in_other_edits_of_a_batch_nothing_is_parted() -> None:

@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightningdrag.models.builtin.constraints import FINE_HOLD, near_targets
 from lightningdrag.models.builtin.evidence import DragBatch
-from lightningdrag.models.builtin.morphology import grown, most_around
+from lightningdrag.models.builtin.morphology import grown, most_around, shrunk
 from lightningdrag.models.builtin.network import Rendering
-from lightningdrag.models.builtin.outlines import HELD, STEP, Layers, Outlines, by_colours, sharp
+from lightningdrag.models.builtin.outlines import LITTLE, STEP, Layers, Outlines, by_colours, sharp
 from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
 from lightningdrag.warp import forward_warp, sample
 
 STRIDE = 2
-"""Things are cut out at this stride of the window, and their rims told by colours at every pixel."""
+"""Things are looked for at this stride of the window, and then cut out at every pixel."""
 ROUNDS = 2
-"""Of GrabCut."""
+"""Of GrabCut at that stride."""
+UNSURE = 4
+"""Pixels on either side of such an outline among which the finer one runs."""
 LIKELY, SURE = 0.45, 0.75
 """Share of the drag's way from which on a pixel is probably the thing's, and surely (away from its rim)."""
 STILL, FAR = 0.04, 3
@@ -37,13 +38,24 @@ TO_BE_KEPT = 0.6
 LEAST_AREA, LEAST_MOVE, LEAST_COMMON, MOST_GROWN = 0.015, 0.65, 0.5, 1.25
 """What a thing has to be: its share of the window; how far it goes on average; how much of it and of what
 probably moves both have in common (intersection over union); how many times as large as that it is."""
-CONTRAST, OUTLINED, BESIDE = 0.35, 0.83, 4
-"""Difference of the mean colours, from -1 to 1, on both sides of its outline, the share of it that has so
-much, and over how many cells the means are taken."""
-SAME_COLOURS, AROUND, BINS = 0.47, 6, 8
-"""Common area of the colour histograms of a thing and of what is around it: more, and there is no telling."""
+CLEAR_MOVE, CLEAR_GROWN = 0.5, 2.0
+"""The same two of one that stands out clearly: there the picture knows better than the motion what goes along."""
+CONTRAST, BESIDE = 0.35, 4
+"""Difference of the mean colours, from -1 to 1, on both sides of an outline that shows, and over how many
+cells the means are taken."""
+OUTLINED, CLEARLY = 0.83, 0.88
+"""Share of its outline that has to show for it to stand out, and to stand out clearly."""
+SAME_COLOURS, HARDLY_ANY, AROUND, BINS = 0.47, 0.22, 6, 8
+"""Common area of the colour histograms of a thing and of what is around it, at most, for the same two."""
+TOUCHES, INWARD = 3, 0.3
+"""Cells within two of the window's border by which a thing goes on beyond it, and the share of its way that
+leads away from there from which on that cannot be."""
 RIM = 2
 """Pixels on either side of a cut that colours tell anew."""
+CUT = 0.35
+"""Weight of the cut there, against what colours say."""
+SURE_FROM = 3
+"""Pixels from a thing's rim"""
 GOES, STAYS = 0.75, 0.1
 """Shares of the way from which on a pixel shows how the thing moves, and up to which how its ground does."""
 
@@ -63,9 +75,12 @@ def cut_out(
     share = moved_share(displacement, shown > 0.5, batch).float()
     moved = share.mul(256).round().div(256).cpu().numpy()  # a GPU adds up in any order
     sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
-    masks, far = batch.mask.cpu().numpy() > 0.5, (_length(batch).flatten() > STEP).tolist()
-    edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], asked, far, strict=True)
-    return [_cut(source, share, mask) if cut and goes else None for source, share, mask, cut, goes in edits]
+    masks, ways = batch.mask.cpu().numpy() > 0.5, (batch.targets - batch.handles)[:, 0].cpu().numpy()
+    edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], ways, strict=True)
+    return [
+        _cut(*edit) if cut and np.linalg.norm(edit[-1]) > STEP else None
+        for edit, cut in zip(edits, asked, strict=True)
+    ]
 
 
 def moved_share(displacement: Tensor, seen: Tensor, batch: DragBatch) -> Tensor:
@@ -85,8 +100,9 @@ def _length(batch: DragBatch) -> Tensor:
     return length.amax(1).clamp_min(1e-3)[:, None, None, None]
 
 
-def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
-    """The thing of one edit: ``source`` ``(H, W, 3)`` uint8, ``moved`` ``(H, W)`` float, ``mask`` bool."""
+def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray) -> np.ndarray | None:
+    """The thing of one edit: ``source`` ``(H, W, 3)`` uint8, ``moved`` ``(H, W)`` float, ``mask`` bool, and
+    ``way`` ``(2,)`` x and y in pixels."""
     height, width = moved.shape
     picture, share, inside = (
         cv2.resize(x, (width // STRIDE, height // STRIDE), interpolation=cv2.INTER_AREA)
@@ -102,9 +118,23 @@ def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray) -> np.ndarray 
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
     thing = np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)]))
     edge = _edge(thing) & (inside > 0.5)
-    if not (_moves_as_one(thing, share) and edge.any() and _stands_out(thing, edge, picture)):
+    if not edge.any() or _comes_in(thing & (inside > 0.5), way):
         return None
-    return cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    shows, common = _outline_that_shows(thing, edge, picture), _colours_in_common(thing, picture)
+    clear = shows >= CLEARLY and common <= HARDLY_ANY
+    if shows < OUTLINED or common > SAME_COLOURS or not _moves_as_one(thing, share, clear):
+        return None
+    return _finer(thing, source, ground, mixture)
+
+
+def _finer(thing: np.ndarray, source: np.ndarray, ground: np.ndarray, mixture: np.ndarray) -> np.ndarray:
+    """A cut at every pixel of a source, by the colours of both sides that GrabCut has found."""
+    part = cv2.resize(thing.astype(np.uint8), source.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+    labels = np.where(part, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_eroded(part, UNSURE)] = cv2.GC_FGD
+    labels[_eroded(~part, UNSURE)] = cv2.GC_BGD
+    cv2.grabCut(source, labels, (0, 0, 0, 0), ground, mixture, 1, cv2.GC_EVAL_FREEZE_MODEL)
+    return labels & 1 > 0
 
 
 def _first_labels(share: np.ndarray) -> np.ndarray:
@@ -115,26 +145,37 @@ def _first_labels(share: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _moves_as_one(thing: np.ndarray, share: np.ndarray) -> bool:
+def _moves_as_one(thing: np.ndarray, share: np.ndarray, clear: bool) -> bool:
     likely = share > LIKELY
     return bool(
         thing.mean() >= LEAST_AREA
-        and share[thing].mean() >= LEAST_MOVE
+        and share[thing].mean() >= (CLEAR_MOVE if clear else LEAST_MOVE)
         and (likely & thing).sum() >= LEAST_COMMON * (likely | thing).sum()
-        and thing.sum() <= MOST_GROWN * likely.sum()
+        and thing.sum() <= (CLEAR_GROWN if clear else MOST_GROWN) * likely.sum()
     )
 
 
-def _stands_out(thing: np.ndarray, edge: np.ndarray, picture: np.ndarray) -> bool:
-    """Has it an outline nearly all around, and other colours than what is around it?"""
+def _comes_in(thing: np.ndarray, way: np.ndarray) -> bool:
+    """Does it go on beyond the border, and would more of it have to be seen where it goes?"""
+    rims = thing[:, :2].any(1), thing[:2].any(0), thing[:, -2:].any(1), thing[-2:].any(0)
+    left, top, right, bottom = (rim.sum() >= TOUCHES for rim in rims)
+    x, y = way / np.linalg.norm(way)
+    return bool(left & (x > INWARD) | top & (y > INWARD) | right & (-x > INWARD) | bottom & (-y > INWARD))
+
+
+def _outline_that_shows(thing: np.ndarray, edge: np.ndarray, picture: np.ndarray) -> float:
+    """The share of an outline that does."""
     inside, outside = (_mean_beside(picture, side) for side in (thing, ~thing))
     contrast = np.linalg.norm(inside - outside, axis=2) / 127.5
-    if (contrast[edge] > CONTRAST).mean() < OUTLINED:
-        return False
+    return float((contrast[edge] > CONTRAST).mean())
+
+
+def _colours_in_common(thing: np.ndarray, picture: np.ndarray) -> float:
+    """Of a thing and of what is around it, from 0 to 1."""
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
     near = cv2.dilate(thing.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2)) > 0
     first, second = (_histogram(lab, part) for part in (thing, near & ~thing))
-    return bool(np.minimum(first, second).sum() <= SAME_COLOURS)
+    return float(np.minimum(first, second).sum())
 
 
 def _edge(thing: np.ndarray) -> np.ndarray:
@@ -178,15 +219,15 @@ def with_cutouts(
     things = [np.zeros(batch.mask.shape[2:], bool) if cut is None else cut for cut in cuts]
     with torch.autocast(device.type, enabled=False):
         ends = _outlines(torch.from_numpy(np.stack(things)[:, None]).to(device), rendering, batch)
-        colour, bare = _ground(ends, rendering, batch.source)
+        colour, bare = _ground(ends, rendering, batch)
 
     def either(first: Tensor, second: Tensor) -> Tensor:
         return torch.where(is_cut, first, second)
 
     pairs = ((getattr(x.layers, f.name) for f in fields(Layers)) for x in (ends, outlines))
     layers = Layers(*(either(*pair) for pair in zip(*pairs, strict=True)))
-    where, covered, left = (
-        either(getattr(ends, x), getattr(outlines, x)) for x in ("where", "covered", "left")
+    where, covered, left, before = (
+        either(getattr(ends, x), getattr(outlines, x)) for x in ("where", "covered", "left", "before")
     )
     bare = bare & is_cut
     painted = replace(
@@ -194,17 +235,18 @@ def with_cutouts(
         colour=torch.where(bare, colour, rendering.colour),
         thing=torch.where(bare, 0.0, rendering.thing),
     )
-    return Outlines(where, covered, left, layers), painted
+    return Outlines(where, covered, left, layers, before), painted
 
 
-def _ground(ends: Outlines, rendering: Rendering, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Ground carried on, ``(B, 3, H, W)``, and the pixels that need it: just hidden, they have no paint."""
+def _ground(ends: Outlines, rendering: Rendering, batch: DragBatch) -> tuple[Tensor, Tensor]:
+    """Ground carried on, ``(B, 3, H, W)``, and the pixels that need it: just hidden, or behind the thing,
+    they have no paint."""
     parted = ends.part(rendering)
     hidden = parted.shown() < 0.5
-    bare = hidden & ends.where & grown(hidden & ends.where & (rendering.shown() > 0.5), 1)
+    bare = hidden & ends.where & grown(hidden & ends.where & (rendering.shown() > 0.5), 1) | ends.before
     away = ~grown(hidden, 2 * MARGIN) & ~grown(ends.where & (ends.covered > 0.5), MARGIN)
     known = away & (stillness(parted.displacement) > 0)
-    return carried_on(sample(source, parted.displacement), known.float()), bare
+    return carried_on(sample(batch.source, parted.displacement), known.float()), bare
 
 
 def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines:
@@ -212,21 +254,23 @@ def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines
     displacement, seen = rendering.displacement, rendering.shown() > 0.5
     sides = torch.cat((~grown(~thing, RIM), ~grown(thing, RIM)), 1).float()
     rim = ~sides.any(1, keepdim=True)
-    found = torch.where(rim, by_colours(sides, batch.source, rim), sides[:, :1] - sides[:, 1:])
+    cut = thing.float() * 2 - 1
+    found = torch.where(rim, by_colours(sides, batch.source, rim) + CUT * cut, cut)
     own = sample(found, displacement)
     way = torch.hypot(displacement[:, :1], displacement[:, 1:]) / _length(batch)
     moving = seen & (own > 0.5) & (way > GOES)
     still = seen & (own < -0.5) & (way < STAYS) | (batch.mask < 0.5)
-    layers = Layers(moving, still, *(carried_on(displacement, x.float()) for x in (moving, still)))
+    sure = shrunk(moving, SURE_FROM)
+    sure = torch.where(sure.any(), sure, moving)
+    layers = Layers(moving, still, *(carried_on(displacement, x.float()) for x in (sure, still)))
 
     within = _within(layers.thing)
-    held = ((near_targets(batch, FINE_HOLD) - HELD) / (0.9 - HELD)).clamp(0, 1) * within
-    covered = torch.maximum(sharp(torch.where(within, sample(found, layers.thing), -1)), held)
-    left = most_around(sharp(sample(found, layers.ground)), MARGIN) * (1 - held)
+    covered = sharp(torch.where(within, sample(found, layers.thing), -1))
+    left = most_around(sharp(sample(found, layers.ground)), MARGIN)
     left = torch.maximum(left, (~seen & (covered < 0.5)).float())
     apart = (layers.thing - layers.ground).square().sum(1, keepdim=True) > STEP**2
-    right = seen & (own > 0.9) & (way > GOES) & (covered > 0.9)  # already, by the network's own motion
-    return Outlines((batch.mask > 0.5) & apart & ~right, covered, left, layers)
+    before = grown(covered > LITTLE, 1) & (batch.mask > 0.5)
+    return Outlines((batch.mask > 0.5) & apart, covered, left, layers, before)
 
 
 def _within(displacement: Tensor) -> Tensor:

@@ -238,7 +238,8 @@ class BuiltinModel:
         rendering = Rendering(displacement, visibility, colour, thing)
         outlines, rendering = with_cutouts(find_outlines(rendering, batch), rendering, batch, whole)
         outlines = outlines.agreed(counts, batch)
-        rendering = outlines.soften(patched(outlines.part(rendering), batch), batch.source)
+        rendering = outlines.part(rendering)
+        rendering = outlines.soften(patched(rendering, batch, outlines.before), batch.source)
         assert rendering.origin is not None
         colour, origin = agreed_fills(rendering.colour, rendering.origin, counts, batch)
         return replace(rendering, colour=colour, origin=origin)

@@ -95,12 +95,15 @@ class Outlines:
         left: ``(B, 1, H, W)`` from 0 to 1, how much of it, or of its rim, stands in the source where the
             ground that belongs here does.
         layers: what meets.
+        before: ``(B, 1, H, W)`` bool, where there is surely nothing but the thing, if its whole outline is
+            known: fills behind it have nothing of it.
     """
 
     where: Tensor
     covered: Tensor
     left: Tensor
     layers: Layers
+    before: Tensor
 
     def agreed(self, counts: Sequence[int], batch: DragBatch) -> Outlines:
         """With the first candidate's outlines at the targets, see :func:`~.constraints.agreed`."""
@@ -112,6 +115,7 @@ class Outlines:
             agreed(self.covered, counts, batch),
             agreed(self.left, counts, batch),
             replace(self.layers, thing=thing, ground=ground),
+            agreed(self.before.float(), counts, batch) > 0.5,
         )
 
     def part(self, rendering: Rendering) -> Rendering:
@@ -183,7 +187,8 @@ def _find_outlines(rendering: Rendering, batch: DragBatch) -> Outlines:
     told = _mean_around(_difference(batch.source, rendering.displacement, layers)) > APART
     told &= (covered > 0.5) | (_mean_around(in_ground.abs()) > KNOWN)
     rest = steep & seen & (covered < 0.5) & (left > 0.5)
-    return Outlines(near & (told | ~seen) & ~_thick(rest), covered, left, layers)
+    where = near & (told | ~seen) & ~_thick(rest)
+    return Outlines(where, covered, left, layers, torch.zeros_like(where))
 
 
 def _layers(displacement: Tensor, seen: Tensor, sure: Tensor) -> Layers:

@@ -18,7 +18,7 @@ from torch import Tensor
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, shrunk
 from lightningdrag.models.builtin.network import Rendering
-from lightningdrag.models.builtin.surroundings import stillness
+from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.warp import sample
 
 SIDE = 5
@@ -26,15 +26,18 @@ SIDE = 5
 REACH = SIDE // 2
 ROUNDS = (2, 3, 4)
 """Searches at 1, 1/2 and 1/4 of the window: each puts the fill together anew."""
+FREE = 2
+"""Searches before those of the coarsest scale in which a patch need not be like what is painted, but for its
+mean colour: that is too smooth, and so would be what is like it."""
 DEEP = 3
 """Cells from its rim to its middle: a hole that is deeper at 1/2 is begun at 1/4."""
 FEW = 64
 """Patches that a scale must have wholly seen to be searched."""
 MANY = 8192
 """Cells of a picture from which on the first search skips every second place, across and down."""
-GUESSED = 0.3
+GUESSED = 0.6
 """Weight of a pixel of the fill in how well a patch fits; one of the rim has 1."""
-LED = 0.5
+LED = 1.5
 """Weight of the painter's colour against that of a whole patch."""
 KIN = 0.3
 """How far what moves is from what stands still, as a difference of colours."""
@@ -44,25 +47,37 @@ STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 """From a patch to those whose places, moved along, are tried for it; and from its place to others."""
 AT_ONCE = 4096
 """Patches that are searched for at a time: what they are compared with takes 4 to 16 kB each."""
+BEHIND = 4
+"""Pixels by which a fill goes on behind what stands before it: its rim is mixed with it."""
 UNSEEN = 1e3
 """Misfit of a patch that is not wholly seen."""
 
 
-def patched(rendering: Rendering, batch: DragBatch) -> Rendering:
-    """A rendering whose painted colours in the mask are put together from patches."""
+def patched(rendering: Rendering, batch: DragBatch, before: Tensor | None = None) -> Rendering:
+    """A rendering whose painted colours in the mask are put together from patches.
+
+    Args:
+        before: ``(B, 1, H, W)`` bool, what stands before the fills and has nothing to do with them.
+    """
+    before = torch.zeros_like(batch.mask, dtype=torch.bool) if before is None else before
     with torch.autocast(batch.mask.device.type, enabled=False):
         moved = sample(batch.source, rendering.displacement)
         moves = 1 - stillness(rendering.displacement)
         shown = torch.maximum(rendering.shown(), 1 - batch.mask)
-        inputs = (moved, moves, shown, rendering.colour, rendering.thing)
-        fills = [patch_fill(*parts) for parts in zip(*(x.float() for x in inputs), strict=True)]
+        inputs = (x.float() for x in (moved, moves, shown, rendering.colour, rendering.thing))
+        fills = [patch_fill(*parts) for parts in zip(*inputs, before, strict=True)]
     colour, offset = (torch.stack(parts) for parts in zip(*fills, strict=True))
     origin = (offset + _picked(rendering.displacement, offset)) * offset.any(1, keepdim=True)
     return replace(rendering, colour=colour, origin=origin)
 
 
 def patch_fill(
-    picture: Tensor, moves: Tensor, shown: Tensor, colour: Tensor, thing: Tensor
+    picture: Tensor,
+    moves: Tensor,
+    shown: Tensor,
+    colour: Tensor,
+    thing: Tensor,
+    before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Put together what is hidden from patches of what is not.
 
@@ -74,6 +89,8 @@ def patch_fill(
         shown: ``(1, h, w)`` from 0 to 1, where that is right. Within a pixel of what is not nothing is taken.
         colour: ``(3, h, w)``, the painter's.
         thing: ``(1, h, w)`` from 0 to 1, whether that is more of what moved, or of what stands still.
+        before: ``(1, h, w)`` bool, what stands before it: nothing is taken from there, no patch has to be
+            like it, and the fill goes on some pixels behind it.
 
     Returns:
         The colours ``(3, h, w)``, the painter's where nothing is hidden or too little is seen; and
@@ -84,7 +101,11 @@ def patch_fill(
     nothing = torch.zeros_like(picture[:2])
     if not hole.any():
         return colour, nothing
-    scales = _scales(_Scale(torch.where(hole, colour, picture), torch.where(hole, thing, moves), hole))
+    before = torch.zeros_like(hole) if before is None else before
+    hole |= before & grown(hole, BEHIND)
+    unseen = hole | before
+    picture, moves = torch.where(unseen, colour, picture), torch.where(unseen, thing, moves)
+    scales = _scales(_Scale(picture, moves, hole, before & ~hole))
     if not scales:
         return colour, nothing
     fill = scales[-1].picture
@@ -96,28 +117,31 @@ def patch_fill(
         offsets = search.run(rounds, offsets)
         fill = search.fill.T.unflatten(1, (search.height, search.width))
     assert offsets is not None
+    fill = fill + search.missing_tone()
     offset = torch.where(hole, search.commonest(offsets), 0).to(nothing).flip(0)
     return torch.where(hole, fill, colour), offset
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """A picture, and what of it moves, with the painter's answers in its hole, ``(1, h, w)`` bool."""
+    """A picture, and what of it moves, with the painter's answers in its hole, and what stands beside that
+    and does not count; both ``(1, h, w)`` bool."""
 
     picture: Tensor
     moves: Tensor
     hole: Tensor
+    aside: Tensor
 
     def half(self) -> _Scale:
         """At half the size: a cell of the hole is one that holds any of it."""
-        hole = F.max_pool2d(self.hole.float()[None], 2)[0] > 0
+        hole, aside = (F.max_pool2d(x.float()[None], 2)[0] > 0 for x in (self.hole, self.aside))
         picture, moves = (F.avg_pool2d(x[None], 2)[0] for x in (self.picture, self.moves))
-        return _Scale(picture, moves, hole)
+        return _Scale(picture, moves, hole, aside & ~hole)
 
     @cached_property
     def seen(self) -> Tensor:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
-        return shrunk(~self.hole[0], REACH)
+        return shrunk(~(self.hole | self.aside)[0], REACH)
 
     def is_deep(self) -> bool:
         """Is any of the hole farther than DEEP cells from what is seen?"""
@@ -154,10 +178,13 @@ class _Search:
         pixels: ``(N, SIDE^2)``, the indices of their patches' pixels.
         colours: ``(h * w, 4)`` of the picture, and the sum of their squares.
         looks: ``(h * w, 6)``, |l|^2, l, and the misfit of what is not seen.
+        laid: the offsets ``(2, h, w)`` and the weights ``(1, h, w)`` of which the fill was put together.
     """
 
     def __init__(self, scale: _Scale, fill: Tensor, stride: int) -> None:
         self.fill, self.hole, self.seen = _listed(fill), scale.hole[0], scale.seen
+        self.laid: tuple[Tensor, Tensor]
+        self.closed = self.hole | scale.aside[0]
         self.height, self.width = self.hole.shape
         self.stride = stride
         self.touched = grown(self.hole, REACH) & self._every(self.stride)
@@ -168,8 +195,7 @@ class _Search:
         looks = F.avg_pool2d(F.pad(looks[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
         unseen = torch.where(self.seen, 0.0, UNSEEN)[None]
         self.looks = _listed(torch.cat((looks.square().sum(0, keepdim=True), looks, unseen)))
-        weight = torch.where(self.hole, GUESSED, 1.0).flatten()[self.pixels]
-        self.weight = (weight / weight.sum(1, keepdim=True))[..., None]
+        self.weight = self.weighted(GUESSED)
         middle = self._index(self.targets)
         share, wanted = LED / 3 * self.hole.flatten()[middle].float()[:, None], self.looks[middle, 1:-1]
         self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
@@ -183,7 +209,10 @@ class _Search:
         """
         y, x = self.targets.T
         places = None if offsets is None else self.targets + 2 * offsets[:, y // 2, x // 2].T
-        for _ in range(rounds):
+        weights = [self.weight] * rounds
+        if places is None:
+            weights = [self.weighted(0.0)] * FREE + weights
+        for self.weight in weights:
             places, misfit = self.nearest(places)
             offsets = self.spread(places - self.targets)
             self.lay(offsets, misfit)
@@ -191,6 +220,11 @@ class _Search:
         # What lies between the targets has the offset of the one before it.
         y, x = (torch.arange(n, device=offsets.device) // self.stride * self.stride for n in self.hole.shape)
         return offsets[:, y][:, :, x]
+
+    def weighted(self, guessed: float) -> Tensor:
+        """Weights of the patches' pixels, ``(N, SIDE^2, 1)``, those of the fill weighing ``guessed``."""
+        weight = torch.where(self.closed, 0.0, 1.0).masked_fill(self.hole, guessed).flatten()[self.pixels]
+        return (weight / weight.sum(1, keepdim=True).clamp_min(1e-6))[..., None]
 
     def _every(self, stride: int) -> Tensor:
         """``(h, w)`` bool: where rows and columns of so many meet."""
@@ -252,13 +286,34 @@ class _Search:
         The patch around a neighbour, moved by the neighbour's offset, shows here what stands there at that
         offset from here.
         """
-        weights = self.spread(torch.exp(-misfit / (BEST * misfit.quantile(0.75) + 1e-6))[:, None] + 1e-3)
+        certainty = torch.exp(-misfit / (BEST * misfit.quantile(0.75) + 1e-6))[:, None] + 1e-3
+        self.laid = offsets, self.spread(certainty)
         here = self.hole.nonzero()
+        self.fill = self.fill.clone()
+        self.fill[self._index(here)] = self._shown_at(here)[0]
+
+    def missing_tone(self) -> Tensor:
+        """What the fill lacks to go on from what is seen, ``(3, h, w)``, 0 beside the hole.
+
+        The patches go over the hole's rim; what they differ there by from what is seen is carried into it
+        (as in Farbman et al., SIGGRAPH 2009), for light and shade change where texture does not.
+        """
+        ring = grown(self.hole, REACH) & ~self.closed
+        here = ring.nonzero()
+        shown, known = self._shown_at(here)
+        missing = self.fill.new_zeros(4, self.height, self.width)
+        difference = self.colours[self._index(here), :3] - shown
+        missing[:, here[:, 0], here[:, 1]] = torch.cat((difference, (known > 0).float()), 1).T
+        return carried_on(missing[None, :3], missing[None, 3:])[0] * self.hole
+
+    def _shown_at(self, here: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of the patches as they were laid over pixels, ``(P, 3)``, and their weight ``(P, 1)``."""
+        offsets, weights = self.laid
         around = self._around(here)
         there = self._index(self._inside(here[:, None] + offsets.flatten(1).T[around]))
         weight = weights.flatten()[around][..., None]
-        self.fill = self.fill.clone()
-        self.fill[self._index(here)] = (self.colours[there, :3] * weight).sum(1) / weight.sum(1)
+        total = weight.sum(1)
+        return (self.colours[there, :3] * weight).sum(1) / total.clamp_min(1e-9), total
 
     def commonest(self, offsets: Tensor) -> Tensor:
         """In the hole the commonest of the offsets around each pixel, twice: texture comes in pieces.
@@ -283,7 +338,7 @@ class _Search:
         """Offsets ``(P, 2)`` from pixels, 0 where they do not lead to what is seen."""
         there = here + offsets
         inside = self._inside(there)
-        seen = (there == inside).all(1) & ~self.hole.flatten()[self._index(inside)]
+        seen = (there == inside).all(1) & ~self.closed.flatten()[self._index(inside)]
         return offsets * seen[:, None]
 
     def spread(self, values: Tensor) -> Tensor:
