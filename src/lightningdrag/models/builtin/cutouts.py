@@ -47,6 +47,8 @@ OUTLINED, CLEARLY = 0.83, 0.88
 """Share of its outline that has to show for it to stand out, and to stand out clearly."""
 SAME_COLOURS, HARDLY_ANY, AROUND, BINS = 0.47, 0.22, 6, 8
 """Common area of the colour histograms of a thing and of what is around it, at most, for the same two."""
+MOST_ADDED = 1.0
+"""Share of a thing's own area that what hangs on it and looks like it may have."""
 TOUCHES, INWARD = 3, 0.3
 """Cells within two of the window's border by which a thing goes on beyond it, and the share of its way that
 leads away from there from which on that cannot be."""
@@ -117,14 +119,26 @@ def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarra
     cv2.grabCut(picture, labels, (0, 0, 0, 0), ground, mixture, ROUNDS, cv2.GC_INIT_WITH_MASK)
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
     thing = np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)]))
-    edge = _edge(thing) & (inside > 0.5)
-    if not edge.any() or _comes_in(thing & (inside > 0.5), way):
-        return None
-    shows, common = _outline_that_shows(thing, edge, picture), _colours_in_common(thing, picture)
+    inside = inside > 0.5
+    shows, common = _stands_out(thing, picture, inside)
     clear = shows >= CLEARLY and common <= HARDLY_ANY
     if shows < OUTLINED or common > SAME_COLOURS or not _moves_as_one(thing, share, clear):
         return None
-    return _finer(thing, source, ground, mixture)
+    more = _with_what_hangs_on_it(thing, picture, inside, ground, mixture)
+    shows, common = _stands_out(more, picture, inside)
+    if shows >= OUTLINED and common <= SAME_COLOURS and more.sum() <= (1 + MOST_ADDED) * thing.sum():
+        thing = more
+    return None if _comes_in(thing & inside, way) else _finer(thing, source, ground, mixture)
+
+
+def _with_what_hangs_on_it(
+    thing: np.ndarray, picture: np.ndarray, inside: np.ndarray, ground: np.ndarray, mixture: np.ndarray
+) -> np.ndarray:
+    """A thing with the parts of it that the motion leaves behind, by the colours that GrabCut has found."""
+    labels = np.where(thing, cv2.GC_FGD, np.where(inside, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
+    cv2.grabCut(picture, labels, (0, 0, 0, 0), ground, mixture, 1, cv2.GC_EVAL_FREEZE_MODEL)
+    _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
+    return np.isin(parts, np.unique(parts[thing]))
 
 
 def _finer(thing: np.ndarray, source: np.ndarray, ground: np.ndarray, mixture: np.ndarray) -> np.ndarray:
@@ -163,19 +177,18 @@ def _comes_in(thing: np.ndarray, way: np.ndarray) -> bool:
     return bool(left & (x > INWARD) | top & (y > INWARD) | right & (-x > INWARD) | bottom & (-y > INWARD))
 
 
-def _outline_that_shows(thing: np.ndarray, edge: np.ndarray, picture: np.ndarray) -> float:
-    """The share of an outline that does."""
+def _stands_out(thing: np.ndarray, picture: np.ndarray, where: np.ndarray) -> tuple[float, float]:
+    """The share of its outline, within ``where``, that shows, and the colours that it has in common with what
+    is around it, from 0 to 1."""
+    edge = _edge(thing) & where
+    if not edge.any():
+        return 0.0, 1.0
     inside, outside = (_mean_beside(picture, side) for side in (thing, ~thing))
     contrast = np.linalg.norm(inside - outside, axis=2) / 127.5
-    return float((contrast[edge] > CONTRAST).mean())
-
-
-def _colours_in_common(thing: np.ndarray, picture: np.ndarray) -> float:
-    """Of a thing and of what is around it, from 0 to 1."""
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
     near = cv2.dilate(thing.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2)) > 0
     first, second = (_histogram(lab, part) for part in (thing, near & ~thing))
-    return float(np.minimum(first, second).sum())
+    return float((contrast[edge] > CONTRAST).mean()), float(np.minimum(first, second).sum())
 
 
 def _edge(thing: np.ndarray) -> np.ndarray:
