@@ -9,7 +9,7 @@ such outline, and is left to the motion.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from lightningdrag.models.builtin.evidence import DragBatch
-from lightningdrag.models.builtin.morphology import grown, most_around, shrunk
+from lightningdrag.models.builtin.morphology import grown, most_around
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import LITTLE, STEP, Layers, Outlines, by_colours, sharp
 from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
-from lightningdrag.warp import forward_warp, sample
+from lightningdrag.warp import forward_warp, pixel_grid, sample
 
 STRIDE = 2
 """Things are looked for at this stride of the window, and then cut out at every pixel."""
@@ -35,18 +35,16 @@ STILL, FAR = 0.04, 3
 """The share below which it is surely ground, and how many cells from anything that moves more."""
 TO_BE_KEPT = 0.6
 """A part of what was cut out is the thing's if it somewhere goes so far."""
-LEAST_AREA, LEAST_MOVE, LEAST_COMMON, MOST_GROWN = 0.015, 0.65, 0.5, 1.25
-"""What a thing has to be: its share of the window; how far it goes on average; how much of it and of what
-probably moves both have in common (intersection over union); how many times as large as that it is."""
-CLEAR_MOVE, CLEAR_GROWN = 0.5, 2.0
-"""The same two of one that stands out clearly: there the picture knows better than the motion what goes along."""
+LEAST_AREA, LEAST_COMMON = 0.015, 0.5
+"""What a thing has to be: its share of the window, and how much of it and of what probably moves both have in
+common (intersection over union)."""
 CONTRAST, BESIDE = 0.35, 4
 """Difference of the mean colours, from -1 to 1, on both sides of an outline that shows, and over how many
 cells the means are taken."""
-OUTLINED, CLEARLY = 0.83, 0.88
-"""Share of its outline that has to show for it to stand out, and to stand out clearly."""
-SAME_COLOURS, HARDLY_ANY, AROUND, BINS = 0.47, 0.22, 6, 8
-"""Common area of the colour histograms of a thing and of what is around it, at most, for the same two."""
+AROUND, BINS = 6, 8
+"""Cells around a thing whose colours are compared with its own, and bins of each colour's histogram."""
+HOLES = 0.04
+"""Share of a thing's area up to which what it surrounds is a mark on it, not a view through it."""
 MOST_ADDED = 1.0
 """Share of a thing's own area that what hangs on it and looks like it may have."""
 TOUCHES, INWARD = 3, 0.3
@@ -56,14 +54,40 @@ RIM = 2
 """Pixels on either side of a cut that colours tell anew."""
 CUT = 0.35
 """Weight of the cut there, against what colours say."""
-SURE_FROM = 3
-"""Pixels from a thing's rim"""
+RIGID = 0.03
+"""How far a thing's pixels are from its middle, a standard deviation in sides of the window, at which what
+the motion says of its turning and growing is believed to a half."""
 GOES, STAYS = 0.75, 0.1
 """Shares of the way from which on a pixel shows how the thing moves, and up to which how its ground does."""
 
 
+@dataclass(frozen=True)
+class _Rule:
+    """What is taken for a thing that is moved whole.
+
+    Attributes:
+        least_move: how far it goes on average, as a share of the drag's way.
+        most_grown: how many times as large it is as what probably moves, at most.
+        outlined: the share of its outline that shows.
+        same_colours: common area of the colour histograms of it and of what is around it, at most.
+    """
+
+    least_move: float
+    most_grown: float
+    outlined: float
+    same_colours: float
+
+
+SEEMS = _Rule(least_move=0.65, most_grown=1.25, outlined=0.83, same_colours=0.47)
+"""By its motion and its looks, both."""
+SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
+"""It stands out so clearly that the picture knows better than the motion what goes along."""
+KNOWN = _Rule(least_move=0.5, most_grown=1.6, outlined=0.65, same_colours=0.6)
+"""It was found before, and only has to be found again."""
+
+
 def cut_out(
-    displacement: Tensor, shown: Tensor, batch: DragBatch, asked: Sequence[bool]
+    displacement: Tensor, shown: Tensor, batch: DragBatch, asked: Sequence[bool], *, known: bool = False
 ) -> list[np.ndarray | None]:
     """The things that the edits of a batch move whole, each ``(H, W)`` bool in its source, if there is one.
 
@@ -71,6 +95,7 @@ def cut_out(
         displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
         shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
         asked: of which edits; their drags all go one way.
+        known: whether they were found before to move a thing whole.
     """
     if not any(asked):
         return [None] * len(asked)
@@ -79,8 +104,9 @@ def cut_out(
     sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
     masks, ways = batch.mask.cpu().numpy() > 0.5, (batch.targets - batch.handles)[:, 0].cpu().numpy()
     edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], ways, strict=True)
+    rules = (SEEMS, SHOWS, KNOWN) if known else (SEEMS, SHOWS)
     return [
-        _cut(*edit) if cut and np.linalg.norm(edit[-1]) > STEP else None
+        _cut(*edit, rules) if cut and np.linalg.norm(edit[-1]) > STEP else None
         for edit, cut in zip(edits, asked, strict=True)
     ]
 
@@ -102,15 +128,23 @@ def _length(batch: DragBatch) -> Tensor:
     return length.amax(1).clamp_min(1e-3)[:, None, None, None]
 
 
-def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray) -> np.ndarray | None:
-    """The thing of one edit: ``source`` ``(H, W, 3)`` uint8, ``moved`` ``(H, W)`` float, ``mask`` bool, and
-    ``way`` ``(2,)`` x and y in pixels."""
+def _cut(
+    source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray, rules: Sequence[_Rule]
+) -> np.ndarray | None:
+    """The thing of one edit by any of some rules.
+
+    Args:
+        source: ``(H, W, 3)`` uint8.
+        moved: ``(H, W)`` float, see :func:`moved_share`.
+        mask: ``(H, W)`` bool.
+        way: ``(2,)`` x and y of the drag, in pixels.
+    """
     height, width = moved.shape
-    picture, share, inside = (
+    picture, share, free = (
         cv2.resize(x, (width // STRIDE, height // STRIDE), interpolation=cv2.INTER_AREA)
         for x in (source, moved, mask.astype(np.float32))
     )
-    share = cv2.GaussianBlur(share, (0, 0), 1.0)
+    share, inside = cv2.GaussianBlur(share, (0, 0), 1.0), np.greater(free, 0.5)
     labels = _first_labels(share)
     if min((labels == cv2.GC_BGD).sum(), (labels == cv2.GC_FGD).sum()) < LEAST_AREA * labels.size / 4:
         return None
@@ -118,15 +152,14 @@ def _cut(source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarra
     ground, mixture = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(picture, labels, (0, 0, 0, 0), ground, mixture, ROUNDS, cv2.GC_INIT_WITH_MASK)
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
-    thing = np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)]))
-    inside = inside > 0.5
-    shows, common = _stands_out(thing, picture, inside)
-    clear = shows >= CLEARLY and common <= HARDLY_ANY
-    if shows < OUTLINED or common > SAME_COLOURS or not _moves_as_one(thing, share, clear):
+    thing = _closed(np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])))
+    looks = _looks(thing, picture, inside)
+    rules = [rule for rule in rules if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
+    if not rules:
         return None
     more = _with_what_hangs_on_it(thing, picture, inside, ground, mixture)
-    shows, common = _stands_out(more, picture, inside)
-    if shows >= OUTLINED and common <= SAME_COLOURS and more.sum() <= (1 + MOST_ADDED) * thing.sum():
+    looks = _looks(more, picture, inside)
+    if more.sum() <= (1 + MOST_ADDED) * thing.sum() and any(_stands_out(*looks, rule) for rule in rules):
         thing = more
     return None if _comes_in(thing & inside, way) else _finer(thing, source, ground, mixture)
 
@@ -138,7 +171,16 @@ def _with_what_hangs_on_it(
     labels = np.where(thing, cv2.GC_FGD, np.where(inside, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
     cv2.grabCut(picture, labels, (0, 0, 0, 0), ground, mixture, 1, cv2.GC_EVAL_FREEZE_MODEL)
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
-    return np.isin(parts, np.unique(parts[thing]))
+    return _closed(np.isin(parts, np.unique(parts[thing])))
+
+
+def _closed(thing: np.ndarray) -> np.ndarray:
+    """Without small holes."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats((~thing).astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] <= HOLES * thing.sum()
+    rims = np.concatenate((parts[0], parts[-1], parts[:, 0], parts[:, -1]))
+    small[np.append(rims, 0)] = False
+    return thing | small[parts]
 
 
 def _finer(thing: np.ndarray, source: np.ndarray, ground: np.ndarray, mixture: np.ndarray) -> np.ndarray:
@@ -159,14 +201,18 @@ def _first_labels(share: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _moves_as_one(thing: np.ndarray, share: np.ndarray, clear: bool) -> bool:
+def _moves_as_one(thing: np.ndarray, share: np.ndarray, rule: _Rule) -> bool:
     likely = share > LIKELY
     return bool(
         thing.mean() >= LEAST_AREA
-        and share[thing].mean() >= (CLEAR_MOVE if clear else LEAST_MOVE)
+        and share[thing].mean() >= rule.least_move
         and (likely & thing).sum() >= LEAST_COMMON * (likely | thing).sum()
-        and thing.sum() <= (CLEAR_GROWN if clear else MOST_GROWN) * likely.sum()
+        and thing.sum() <= rule.most_grown * likely.sum()
     )
+
+
+def _stands_out(shows: float, common: float, rule: _Rule) -> bool:
+    return shows >= rule.outlined and common <= rule.same_colours
 
 
 def _comes_in(thing: np.ndarray, way: np.ndarray) -> bool:
@@ -177,7 +223,7 @@ def _comes_in(thing: np.ndarray, way: np.ndarray) -> bool:
     return bool(left & (x > INWARD) | top & (y > INWARD) | right & (-x > INWARD) | bottom & (-y > INWARD))
 
 
-def _stands_out(thing: np.ndarray, picture: np.ndarray, where: np.ndarray) -> tuple[float, float]:
+def _looks(thing: np.ndarray, picture: np.ndarray, where: np.ndarray) -> tuple[float, float]:
     """The share of its outline, within ``where``, that shows, and the colours that it has in common with what
     is around it, from 0 to 1."""
     edge = _edge(thing) & where
@@ -224,7 +270,7 @@ def with_cutouts(
     Args:
         whole: the edits that move one thing whole.
     """
-    cuts = cut_out(rendering.displacement, rendering.shown(), batch, whole)
+    cuts = cut_out(rendering.displacement, rendering.shown(), batch, whole, known=True)
     if all(cut is None for cut in cuts):
         return outlines, rendering
     device = batch.mask.device
@@ -273,9 +319,8 @@ def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines
     way = torch.hypot(displacement[:, :1], displacement[:, 1:]) / _length(batch)
     moving = seen & (own > 0.5) & (way > GOES)
     still = seen & (own < -0.5) & (way < STAYS) | (batch.mask < 0.5)
-    sure = shrunk(moving, SURE_FROM)
-    sure = torch.where(sure.any(), sure, moving)
-    layers = Layers(moving, still, *(carried_on(displacement, x.float()) for x in (sure, still)))
+    ground = carried_on(displacement, still.float())
+    layers = Layers(moving, still, _as_one(displacement, moving, batch), ground)
 
     within = _within(layers.thing)
     covered = sharp(torch.where(within, sample(found, layers.thing), -1))
@@ -284,6 +329,26 @@ def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines
     apart = (layers.thing - layers.ground).square().sum(1, keepdim=True) > STEP**2
     before = grown(covered > LITTLE, 1) & (batch.mask > 0.5)
     return Outlines((batch.mask > 0.5) & apart, covered, left, layers, before)
+
+
+def _as_one(displacement: Tensor, moving: Tensor, batch: DragBatch) -> Tensor:
+    """The affine motion that is nearest to a displacement in ``(B, 1, H, W)`` bool, but for a translation
+    that brings the first handle to its target; ``(B, 2, H, W)``.
+
+    Least squares about the middle of what moves; RIGID holds small things to translations.
+    """
+    height, width = displacement.shape[2:]
+    side = (height * width) ** 0.5
+    place = pixel_grid(height, width, 1, displacement.device).flatten(0, 1) / side  # (H * W, 2)
+    weight = moving.flatten(1).float()
+    weight = weight / weight.sum(1, keepdim=True).clamp_min(1.0)
+    away = place - (weight @ place)[:, None]
+    way = displacement.flatten(2).transpose(1, 2)  # (B, H * W, 2)
+    heavy = (away * weight[..., None]).transpose(1, 2)
+    slope = torch.linalg.solve(heavy @ away + RIGID**2 * torch.eye(2, device=place.device), heavy @ way)
+    target = batch.targets[:, :1] / side
+    motion = (batch.handles - batch.targets)[:, :1] + (place - target) @ slope
+    return motion.transpose(1, 2).unflatten(2, (height, width))
 
 
 def _within(displacement: Tensor) -> Tensor:
