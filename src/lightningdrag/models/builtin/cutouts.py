@@ -95,7 +95,8 @@ def cut_out(
         displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
         shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
         asked: of which edits; their drags all go one way.
-        known: whether they were found before to move a thing whole.
+        known: whether they were found before to move a thing whole; if so it is cut out at every pixel, if
+            not at every STRIDE-th, which is enough to know what follows.
     """
     if not any(asked):
         return [None] * len(asked)
@@ -104,9 +105,8 @@ def cut_out(
     sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
     masks, ways = batch.mask.cpu().numpy() > 0.5, (batch.targets - batch.handles)[:, 0].cpu().numpy()
     edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], ways, strict=True)
-    rules = (SEEMS, SHOWS, KNOWN) if known else (SEEMS, SHOWS)
     return [
-        _cut(*edit, rules) if cut and np.linalg.norm(edit[-1]) > STEP else None
+        _cut(*edit, known) if cut and np.linalg.norm(edit[-1]) > STEP else None
         for edit, cut in zip(edits, asked, strict=True)
     ]
 
@@ -129,9 +129,9 @@ def _length(batch: DragBatch) -> Tensor:
 
 
 def _cut(
-    source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray, rules: Sequence[_Rule]
+    source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray, known: bool
 ) -> np.ndarray | None:
-    """The thing of one edit by any of some rules.
+    """The thing of one edit.
 
     Args:
         source: ``(H, W, 3)`` uint8.
@@ -154,14 +154,18 @@ def _cut(
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
     thing = _closed(np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])))
     looks = _looks(thing, picture, inside)
-    rules = [rule for rule in rules if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
+    every = (SEEMS, SHOWS, KNOWN) if known else (SEEMS, SHOWS)
+    rules = [rule for rule in every if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
     if not rules:
         return None
     more = _with_what_hangs_on_it(thing, picture, inside, ground, mixture)
     looks = _looks(more, picture, inside)
     if more.sum() <= (1 + MOST_ADDED) * thing.sum() and any(_stands_out(*looks, rule) for rule in rules):
         thing = more
-    return None if _comes_in(thing & inside, way) else _finer(thing, source, ground, mixture)
+    if _comes_in(thing & inside, way):
+        return None
+    thing = cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    return _finer(thing, source, ground, mixture) if known else thing
 
 
 def _with_what_hangs_on_it(
@@ -185,10 +189,9 @@ def _closed(thing: np.ndarray) -> np.ndarray:
 
 def _finer(thing: np.ndarray, source: np.ndarray, ground: np.ndarray, mixture: np.ndarray) -> np.ndarray:
     """A cut at every pixel of a source, by the colours of both sides that GrabCut has found."""
-    part = cv2.resize(thing.astype(np.uint8), source.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-    labels = np.where(part, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    labels[_eroded(part, UNSURE)] = cv2.GC_FGD
-    labels[_eroded(~part, UNSURE)] = cv2.GC_BGD
+    labels = np.where(thing, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_eroded(thing, UNSURE)] = cv2.GC_FGD
+    labels[_eroded(~thing, UNSURE)] = cv2.GC_BGD
     cv2.grabCut(source, labels, (0, 0, 0, 0), ground, mixture, 1, cv2.GC_EVAL_FREEZE_MODEL)
     return labels & 1 > 0
 
