@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from builtin_ablation import changed
 from lightningdrag import Drag, DragEditor
 from lightningdrag.draw import draw_drags
-from lightningdrag.models.builtin import cutouts
+from lightningdrag.models.builtin import things
 
 LENGTH = 0.06, 0.12
 """Of a drag, in short sides of the photo."""
@@ -60,7 +60,7 @@ def main() -> None:
         photo = Image.open(path).convert("RGB")
         drag = drag_from_middle(photo, draw)
         cut = editor.edit(photo, [drag], seed=0)
-        with changed((cutouts,), {"LEAST_AREA": 1.0}):
+        with changed((things,), {"LEAST_AREA": 1.0}):
             plain = editor.edit(photo, [drag], seed=0)
         if np.array_equal(np.asarray(cut.image), np.asarray(plain.image)):
             continue

@@ -23,7 +23,7 @@ from lightningdrag.drag import as_drags
 from lightningdrag.evaluation.case import Case
 from lightningdrag.evaluation.metrics import mean_in, psnr
 from lightningdrag.evaluation.pairs import PairSet
-from lightningdrag.models.builtin import cutouts, followers
+from lightningdrag.models.builtin import followers, things
 
 Drags = tuple[Drag, ...]
 Choice = Callable[[DragEditor, Case, Drags], np.ndarray | None]
@@ -40,7 +40,7 @@ def derived(_: DragEditor, case: Case, drags: Drags, *, of_side: float = masks.R
 
 def found(editor: DragEditor, case: Case, drags: Drags, **constants: float) -> np.ndarray:
     """What follows the drags, as it ships or with other constants."""
-    with changed((masks, followers, cutouts), constants):
+    with changed((masks, followers, things), constants):
         return editor.open(case.source).mask_for(drags)
 
 

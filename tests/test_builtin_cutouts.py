@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from lightningdrag import Drag, DragEditor
-from lightningdrag.models.builtin.cutouts import cut_out, with_cutouts
+from lightningdrag.models.builtin.cutouts import with_cutouts
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import find_outlines
+from lightningdrag.models.builtin.things import cut_out
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIDE, SHIFT = 128, 20

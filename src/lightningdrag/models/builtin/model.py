@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightningdrag.guidance import guidance_weights
 from lightningdrag.models.builtin.constraints import FINE_HOLD, HOLD, agreed, agreed_fills, calmed, held, seen
-from lightningdrag.models.builtin.cutouts import cut_out, with_cutouts
+from lightningdrag.models.builtin.cutouts import with_cutouts
 from lightningdrag.models.builtin.evidence import DragBatch, Evidence, gather_evidence
 from lightningdrag.models.builtin.followers import companions, followers, whole_thing
 from lightningdrag.models.builtin.network import (
@@ -31,6 +31,7 @@ from lightningdrag.models.builtin.network import (
 from lightningdrag.models.builtin.outlines import find_outlines
 from lightningdrag.models.builtin.patch_fill import patched
 from lightningdrag.models.builtin.surroundings import without_outline
+from lightningdrag.models.builtin.things import cut_out
 from lightningdrag.models.protocol import (
     Call,
     Callback,

@@ -1,0 +1,287 @@
+"""Things that are moved whole, found in the picture where they have their edges.
+
+A motion says roughly what follows a drag, and is vague at the thing's end.  Where that stands out from what
+is around it, the picture knows better: GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004) begins with
+what the motion is sure of and ends at the picture's edges.  A thing that hangs on another, or bends, has no
+such outline, and is left to the motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightningdrag.models.builtin.evidence import DragBatch
+from lightningdrag.models.builtin.outlines import STEP
+from lightningdrag.warp import forward_warp
+
+STRIDE = 2
+"""Things are looked for at this stride of the window, and then cut out at every pixel."""
+ROUNDS = 2
+"""Of GrabCut at that stride."""
+UNSURE = 4
+"""Pixels on either side of such an outline among which the finer one runs."""
+LIKELY, SURE = 0.45, 0.75
+"""Share of the drag's way from which on a pixel is probably the thing's, and surely (away from its rim)."""
+STILL, FAR = 0.04, 3
+"""The share below which it is surely ground, and how many cells from anything that moves more."""
+TO_BE_KEPT = 0.6
+"""A part of what was cut out is the thing's if it somewhere goes so far."""
+LEAST_AREA, LEAST_COMMON = 0.015, 0.5
+"""What a thing has to be: its share of the window, and how much of it and of what probably moves both have in
+common (intersection over union)."""
+CONTRAST, BESIDE = 0.35, 4
+"""Difference of the mean colours, from -1 to 1, on both sides of an outline that shows, and over how many
+cells the means are taken."""
+AROUND, BINS = 6, 8
+"""Cells around a thing whose colours are compared with its own, and bins of each colour's histogram."""
+HOLES = 0.04
+"""Share of a thing's area up to which what it surrounds is a mark on it, not a view through it."""
+MOST_ALIKE, MOST_UNLIKE = 1.0, 0.35
+"""Share of a thing's own area that may be added to it of what hangs on it and looks like it, and of what
+looks like nothing that is a little further away."""
+BESIDE_IT, FURTHER, LEAST_GROUND = 14, 24, 100
+"""Cells from a thing within which the latter is looked for, and from there on up to which the ground is; and
+how much of that has to be seen."""
+GRAIN = 4.0
+"""Grey levels, a standard deviation, by which that ground may differ from itself at least."""
+TOUCHES, INWARD = 3, 0.3
+"""Cells within two of the window's border by which a thing goes on beyond it, and the share of its way that
+leads away from there from which on that cannot be."""
+
+
+_Colours = tuple[np.ndarray, np.ndarray]
+"""GrabCut's mixtures, of the ground's colours and of the thing's."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What is taken for a thing that is moved whole.
+
+    Attributes:
+        least_move: how far it goes on average, as a share of the drag's way.
+        most_grown: how many times as large it is as what probably moves, at most.
+        outlined: the share of its outline that shows.
+        same_colours: common area of the colour histograms of it and of what is around it, at most.
+    """
+
+    least_move: float
+    most_grown: float
+    outlined: float
+    same_colours: float
+
+
+SEEMS = _Rule(least_move=0.65, most_grown=1.25, outlined=0.83, same_colours=0.47)
+"""By its motion and its looks, both."""
+SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
+"""It stands out so clearly that the picture knows better than the motion what goes along."""
+KNOWN = _Rule(least_move=0.5, most_grown=1.6, outlined=0.65, same_colours=0.6)
+"""It was found before, and only has to be found again."""
+
+
+def cut_out(
+    displacement: Tensor, shown: Tensor, batch: DragBatch, asked: Sequence[bool], *, known: bool = False
+) -> list[np.ndarray | None]:
+    """The things that the edits of a batch move whole, each ``(H, W)`` bool in its source, if there is one.
+
+    Args:
+        displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
+        shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
+        asked: of which edits; their drags all go one way.
+        known: whether they were found before to move a thing whole; if so it is cut out at every pixel, if
+            not at every STRIDE-th, which is enough to know what follows.
+    """
+    if not any(asked):
+        return [None] * len(asked)
+    share = moved_share(displacement, shown > 0.5, batch).float()
+    moved = share.mul(256).round().div(256).cpu().numpy()  # a GPU adds up in any order
+    sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
+    masks, ways = batch.mask.cpu().numpy() > 0.5, (batch.targets - batch.handles)[:, 0].cpu().numpy()
+    edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], ways, strict=True)
+    return [
+        _cut(*edit, known) if cut and np.linalg.norm(edit[-1]) > STEP else None
+        for edit, cut in zip(edits, asked, strict=True)
+    ]
+
+
+def moved_share(displacement: Tensor, seen: Tensor, batch: DragBatch) -> Tensor:
+    """How far each pixel of the source goes, ``(B, 1, H, W)``, as a share of the drag's length.
+
+    What is hidden in the result was the thing's, mostly; of what is nowhere shown it is not known.
+    """
+    distance = torch.hypot(displacement[:, :1], displacement[:, 1:]) / length_of(batch)
+    share, arrived = forward_warp(distance * seen, displacement)
+    unknown = torch.where(seen, 0.5, 0.9)
+    return torch.where(arrived > 0.3, share, unknown) * (batch.mask > 0.5)
+
+
+def length_of(batch: DragBatch) -> Tensor:
+    """Of the longest drag, ``(B, 1, 1, 1)``."""
+    length = (batch.targets - batch.handles).norm(dim=2) * batch.valid
+    return length.amax(1).clamp_min(1e-3)[:, None, None, None]
+
+
+def _cut(
+    source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray, known: bool
+) -> np.ndarray | None:
+    """The thing of one edit.
+
+    Args:
+        source: ``(H, W, 3)`` uint8.
+        moved: ``(H, W)`` float, see :func:`moved_share`.
+        mask: ``(H, W)`` bool.
+        way: ``(2,)`` x and y of the drag, in pixels.
+    """
+    height, width = moved.shape
+    picture, share, free = (
+        cv2.resize(x, (width // STRIDE, height // STRIDE), interpolation=cv2.INTER_AREA)
+        for x in (source, moved, mask.astype(np.float32))
+    )
+    share, inside = cv2.GaussianBlur(share, (0, 0), 1.0), np.greater(free, 0.5)
+    labels = _first_labels(share)
+    if min((labels == cv2.GC_BGD).sum(), (labels == cv2.GC_FGD).sum()) < LEAST_AREA * labels.size / 4:
+        return None
+    colours = _learned(picture, labels, ROUNDS)
+    _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
+    thing = _closed(np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])))
+    looks = _looks(thing, picture, inside)
+    every = (SEEMS, SHOWS, KNOWN) if known else (SEEMS, SHOWS)
+    rules = [rule for rule in every if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
+    if not rules:
+        return None
+
+    def enlarged(more: np.ndarray, most: float) -> np.ndarray:
+        looks = _looks(more, picture, inside)
+        stands_out = any(_stands_out(*looks, rule) for rule in rules)
+        return more if stands_out and more.sum() <= (1 + most) * thing.sum() else thing
+
+    thing = enlarged(_attached(thing, picture, inside, colours), MOST_ALIKE)
+    thing = enlarged(_without_ground(thing, picture, inside), MOST_UNLIKE)
+    if _comes_in(thing & inside, way):
+        return None
+    thing = cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    return _finer(thing, source, colours) if known else thing
+
+
+def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """A thing with what hangs on it and is unlike the ground a little further away, such as wheels."""
+    beside = _dilated(thing, BESIDE_IT)
+    ground = _dilated(thing, FURTHER) & ~beside
+    if ground.sum() < LEAST_GROUND:
+        return thing
+    pixels = np.concatenate((picture[ground], picture[thing])).astype(np.float64)
+    pixels += np.random.default_rng(0).normal(0, GRAIN, pixels.shape)  # a plain ground has no spread
+    samples = pixels.clip(0, 255).astype(np.uint8)[None]
+    labels = np.repeat((cv2.GC_BGD, cv2.GC_FGD), (ground.sum(), thing.sum())).astype(np.uint8)[None]
+    return _attached(thing, picture, inside & beside, _learned(samples, labels, 1))
+
+
+def _learned(picture: np.ndarray, labels: np.ndarray, rounds: int) -> _Colours:
+    """GrabCut's mixtures of the ground's and the thing's colours; ``labels`` become its answer."""
+    cv2.setRNGSeed(0)  # an edit is the same each time
+    colours = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(picture, labels, (0, 0, 0, 0), *colours, rounds, cv2.GC_INIT_WITH_MASK)
+    return colours
+
+
+def _attached(thing: np.ndarray, picture: np.ndarray, free: np.ndarray, colours: _Colours) -> np.ndarray:
+    """A thing with what hangs on it, of what is ``free`` to, by known colours."""
+    labels = np.where(thing, cv2.GC_FGD, np.where(free, cv2.GC_PR_BGD, cv2.GC_BGD)).astype(np.uint8)
+    cv2.grabCut(picture, labels, (0, 0, 0, 0), *colours, 1, cv2.GC_EVAL_FREEZE_MODEL)
+    _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
+    return _closed(np.isin(parts, np.unique(parts[thing])))
+
+
+def _closed(thing: np.ndarray) -> np.ndarray:
+    """Without small holes."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats((~thing).astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] <= HOLES * thing.sum()
+    rims = np.concatenate((parts[0], parts[-1], parts[:, 0], parts[:, -1]))
+    small[np.append(rims, 0)] = False
+    return thing | small[parts]
+
+
+def _finer(thing: np.ndarray, source: np.ndarray, colours: _Colours) -> np.ndarray:
+    """A cut at every pixel of a source, by the colours of both sides that GrabCut has found."""
+    labels = np.where(thing, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_eroded(thing, UNSURE)] = cv2.GC_FGD
+    labels[_eroded(~thing, UNSURE)] = cv2.GC_BGD
+    cv2.grabCut(source, labels, (0, 0, 0, 0), *colours, 1, cv2.GC_EVAL_FREEZE_MODEL)
+    return labels & 1 > 0
+
+
+def _first_labels(share: np.ndarray) -> np.ndarray:
+    """What GrabCut begins with."""
+    labels = np.where(share > LIKELY, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[_eroded(share < STILL, FAR)] = cv2.GC_BGD
+    labels[_eroded(share > SURE, 1)] = cv2.GC_FGD
+    return labels
+
+
+def _moves_as_one(thing: np.ndarray, share: np.ndarray, rule: _Rule) -> bool:
+    likely = share > LIKELY
+    return bool(
+        thing.mean() >= LEAST_AREA
+        and share[thing].mean() >= rule.least_move
+        and (likely & thing).sum() >= LEAST_COMMON * (likely | thing).sum()
+        and thing.sum() <= rule.most_grown * likely.sum()
+    )
+
+
+def _stands_out(shows: float, common: float, rule: _Rule) -> bool:
+    return shows >= rule.outlined and common <= rule.same_colours
+
+
+def _comes_in(thing: np.ndarray, way: np.ndarray) -> bool:
+    """Does it go on beyond the border, and would more of it have to be seen where it goes?"""
+    rims = thing[:, :2].any(1), thing[:2].any(0), thing[:, -2:].any(1), thing[-2:].any(0)
+    left, top, right, bottom = (rim.sum() >= TOUCHES for rim in rims)
+    x, y = way / np.linalg.norm(way)
+    return bool(left & (x > INWARD) | top & (y > INWARD) | right & (-x > INWARD) | bottom & (-y > INWARD))
+
+
+def _looks(thing: np.ndarray, picture: np.ndarray, where: np.ndarray) -> tuple[float, float]:
+    """The share of its outline, within ``where``, that shows, and the colours that it has in common with what
+    is around it, from 0 to 1."""
+    edge = _edge(thing) & where
+    if not edge.any():
+        return 0.0, 1.0
+    inside, outside = (_mean_beside(picture, side) for side in (thing, ~thing))
+    contrast = np.linalg.norm(inside - outside, axis=2) / 127.5
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    near = cv2.dilate(thing.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2)) > 0
+    first, second = (_histogram(lab, part) for part in (thing, near & ~thing))
+    return float((contrast[edge] > CONTRAST).mean()), float(np.minimum(first, second).sum())
+
+
+def _dilated(where: np.ndarray, by: int) -> np.ndarray:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1,) * 2)
+    return cv2.dilate(where.astype(np.uint8), disc) > 0
+
+
+def _edge(thing: np.ndarray) -> np.ndarray:
+    """Its outermost cells; not those at the window's border."""
+    edge = thing & ~_eroded(thing, 1)
+    edge[[0, -1]] = edge[:, [0, -1]] = False
+    return edge
+
+
+def _mean_beside(picture: np.ndarray, side: np.ndarray) -> np.ndarray:
+    size = (2 * BESIDE + 1,) * 2
+    weight = side.astype(np.float32)[..., None]
+    total = cv2.boxFilter(picture * weight, -1, size)
+    return total / np.maximum(cv2.boxFilter(weight, -1, size), 1e-3)[..., None]
+
+
+def _histogram(lab: np.ndarray, part: np.ndarray) -> np.ndarray:
+    counts = cv2.calcHist([lab], [0, 1, 2], part.astype(np.uint8), [BINS] * 3, [0, 256] * 3)
+    return counts / max(counts.sum(), 1)
+
+
+def _eroded(where: np.ndarray, by: int) -> np.ndarray:
+    return cv2.erode(where.astype(np.uint8), np.ones((2 * by + 1,) * 2)) > 0
