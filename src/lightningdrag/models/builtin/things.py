@@ -169,7 +169,10 @@ def _cut(
 
 
 def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """A thing with what hangs on it and is unlike the ground a little further away, such as wheels."""
+    """A thing with what hangs on it and is unlike the ground a little further away, such as wheels.
+
+    What goes on as far as there is something else.
+    """
     beside = _dilated(thing, BESIDE_IT)
     ground = _dilated(thing, FURTHER) & ~beside
     if ground.sum() < LEAST_GROUND:
@@ -178,7 +181,9 @@ def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) 
     pixels += np.random.default_rng(0).normal(0, GRAIN, pixels.shape)  # a plain ground has no spread
     samples = pixels.clip(0, 255).astype(np.uint8)[None]
     labels = np.repeat((cv2.GC_BGD, cv2.GC_FGD), (ground.sum(), thing.sum())).astype(np.uint8)[None]
-    return _attached(thing, picture, inside & beside, _learned(samples, labels, 1))
+    more = _attached(thing, picture, inside & beside, _learned(samples, labels, 1))
+    _, parts = cv2.connectedComponents((more & ~thing).astype(np.uint8))
+    return more & ~np.isin(parts, np.setdiff1d(parts[beside & ~_eroded(beside, 1)], 0))
 
 
 def _learned(picture: np.ndarray, labels: np.ndarray, rounds: int) -> _Colours:
