@@ -111,9 +111,12 @@ def _as_one(displacement: Tensor, moving: Tensor, batch: DragBatch) -> Tensor:
     weight = moving.flatten(1).float()
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1.0)
     away = place - (weight @ place)[:, None]
-    way = displacement.flatten(2).transpose(1, 2)  # (B, H * W, 2)
-    heavy = (away * weight[..., None]).transpose(1, 2)
-    slope = torch.linalg.solve(heavy @ away + RIGID**2 * torch.eye(2, device=place.device), heavy @ way)
+    heavy = (away * weight[..., None]).transpose(1, 2)  # (B, 2, H * W)
+    spread = heavy @ away + RIGID**2 * torch.eye(2, device=place.device)
+    (xx, xy), (_, yy) = spread.permute(1, 2, 0)
+    # Its inverse, written out: not every device has one.
+    inverse = torch.stack((yy, -xy, -xy, xx), 1).unflatten(1, (2, 2)) / (xx * yy - xy * xy)[:, None, None]
+    slope = inverse @ (heavy @ displacement.flatten(2).transpose(1, 2))
     target = batch.targets[:, :1] / side
     motion = (batch.handles - batch.targets)[:, :1] + (place - target) @ slope
     return motion.transpose(1, 2).unflatten(2, (height, width))

@@ -41,7 +41,9 @@ LED = 1.5
 """Weight of the painter's colour against that of a whole patch."""
 KIN = 0.3
 """How far what moves is from what stands still, as a difference of colours."""
-BEST = 0.2
+GRAINY = 2.0
+"""Weight of how much the colours in a patch vary against what they are: what is painted does not vary."""
+BEST = 0.1
 """Misfit, over the third quartile of the fill's, by which a patch's weight falls to a third."""
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 """From a patch to those whose places, moved along, are tried for it; and from its place to others."""
@@ -143,6 +145,14 @@ class _Scale:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
         return shrunk(~(self.hole | self.aside)[0], REACH)
 
+    def grain(self) -> Tensor:
+        """``(1, h, w)``: the standard deviation of a patch's colours; that of patches which are not wholly
+        seen is carried on from around them."""
+        variance = _mean(self.picture.square()) - _mean(self.picture).square()
+        deviation = variance.mean(0, keepdim=True).clamp_min(0).sqrt()
+        carried = carried_on(deviation[None], self.seen[None, None].float())[0]
+        return torch.where(self.seen, deviation, carried)
+
     def is_deep(self) -> bool:
         """Is any of the hole farther than DEEP cells from what is seen?"""
         return not bool(grown(~self.hole, DEEP).all())
@@ -162,8 +172,9 @@ def _scales(whole: _Scale) -> list[_Scale]:
 class _Search:
     """The search at one scale: for patches that touch the hole, the ones like them that are seen.
 
-    With t a patch of the fill, weights W of its pixels, s a patch that is seen, l its mean colour and KIN
-    times its share of what moves, and p the same of what is painted at t and stands around it,
+    With t a patch of the fill, weights W of its pixels, s a patch that is seen, l its mean colour, KIN times
+    its share of what moves and GRAINY times its colours' standard deviation, and p the same of what is
+    painted at t and stands around it,
 
         misfit = sum W (t - s)^2 / sum W + LED / 3 |p - l|^2,
 
@@ -177,7 +188,7 @@ class _Search:
         targets: ``(N, 2)``, the latter's, y and x.
         pixels: ``(N, SIDE^2)``, the indices of their patches' pixels.
         colours: ``(h * w, 4)`` of the picture, and the sum of their squares.
-        looks: ``(h * w, 6)``, |l|^2, l, and the misfit of what is not seen.
+        looks: ``(h * w, 7)``, |l|^2, l, and the misfit of what is not seen.
         laid: the offsets ``(2, h, w)`` and the weights ``(1, h, w)`` of which the fill was put together.
     """
 
@@ -191,8 +202,7 @@ class _Search:
         self.targets = self.touched.nonzero()
         self.pixels = self._around(self.targets)
         self.colours = _listed(torch.cat((scale.picture, scale.picture.square().sum(0, keepdim=True))))
-        looks = torch.cat((scale.picture, KIN * scale.moves))
-        looks = F.avg_pool2d(F.pad(looks[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
+        looks = torch.cat((_mean(torch.cat((scale.picture, KIN * scale.moves))), GRAINY * scale.grain()))
         unseen = torch.where(self.seen, 0.0, UNSEEN)[None]
         self.looks = _listed(torch.cat((looks.square().sum(0, keepdim=True), looks, unseen)))
         self.weight = self.weighted(GUESSED)
@@ -362,6 +372,11 @@ def _grid(device: torch.device) -> Tensor:
     """A patch's pixels from its middle, ``(SIDE^2, 2)``, y and x."""
     steps = torch.arange(-REACH, REACH + 1, device=device)
     return torch.cartesian_prod(steps, steps)
+
+
+def _mean(image: Tensor) -> Tensor:
+    """Of the patch around each pixel of ``(C, h, w)``."""
+    return F.avg_pool2d(F.pad(image[None], (REACH,) * 4, mode="replicate"), SIDE, stride=1)[0]
 
 
 def _listed(image: Tensor) -> Tensor:
