@@ -51,8 +51,8 @@ def with_cutouts(
     def either(first: Tensor, second: Tensor) -> Tensor:
         return torch.where(is_cut, first, second)
 
-    pairs = ((getattr(x.layers, f.name) for f in fields(Layers)) for x in (ends, outlines))
-    layers = Layers(*(either(*pair) for pair in zip(*pairs, strict=True)))
+    names = [field.name for field in fields(Layers)]
+    layers = Layers(*(either(getattr(ends.layers, x), getattr(outlines.layers, x)) for x in names))
     where, covered, left, before = (
         either(getattr(ends, x), getattr(outlines, x)) for x in ("where", "covered", "left", "before")
     )
