@@ -239,3 +239,44 @@ def test_a_photo_lends_nothing_from_beyond_its_window() -> None:
     mask[:, : 4 * SIZE - 8] = True
     (result,) = compose(Photo(pixels), window, edit, mask)
     assert (result.pixels[:, : 4 * SIZE - 8] == 80).all()
+
+
+def test_nothing_is_taken_from_what_stands_before_and_the_fill_goes_on_behind_it() -> None:
+    """A thing of another colour, part of whose rim is mixed with the ground, beside a hole."""
+    picture, shown = tiles(), shown_but((40, 34, 60, 60))
+    before = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
+    before[:, 30:64, 60:84] = True
+    red = torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1)
+    seen = torch.where(before, red, picture)
+    painted = picture.mean((1, 2), keepdim=True).expand_as(picture)
+    fill, offset = patch_fill(seen * shown, STILL, shown, painted, STILL, before)
+    hole = 1 - shown
+    hole[:, 34:60, 60:62] = 1
+    assert error_in(hole, fill, picture) < 0.15
+    y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    taken = torch.stack((y + offset[1], x + offset[0])).long()[:, (hole[0] > 0) & offset.any(0)]
+    assert not before[0, taken[0], taken[1]].any()
+
+
+def test_light_that_changes_over_the_picture_does_so_over_the_fill() -> None:
+    light = torch.linspace(-0.4, 0.4, SIZE).expand(3, SIZE, SIZE)
+    picture, shown = 0.5 * tiles() + light, shown_but((36, 34, 62, 60))
+    fill, _ = patch_fill(picture * shown, STILL, shown, torch.zeros_like(picture), STILL)
+    assert error_in(1 - shown, fill, picture) < 0.1
+
+
+def test_a_grainy_ground_goes_on_grainier_than_by_its_mean_colour_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Plain patches, which have that colour, too, stand beside it."""
+    picture = 0.4 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    picture[..., 72:] = 0
+    shown = shown_but((24, 34, 46, 58))
+
+    def grain() -> float:
+        fill, _ = patch_fill(picture * shown, STILL, shown, torch.zeros_like(picture), STILL)
+        return float(fill[:, 36:56, 26:44].std())
+
+    with_grain = grain()
+    monkeypatch.setattr(module, "GRAINY", 0.0)
+    assert with_grain > 2 * grain()
