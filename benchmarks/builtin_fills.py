@@ -30,11 +30,12 @@ from lightningdrag.warp import sample
 VARIANTS: dict[str, dict[str, float]] = {
     "patches: as it ships": {},
     "all patches over a pixel alike": {"BEST": 100.0},
-    "led by the painter three times as much": {"LED": 1.5},
+    "all but the best hardly count": {"BEST": 0.02},
+    "led by the painter a third as much": {"LED": 0.5},
     "hardly led by the painter": {"LED": 0.05},
+    "guessed pixels weigh half as much": {"GUESSED": 0.3},
     "kin not asked": {"KIN": 0.0},
     "kin as black and white": {"KIN": 2.0},
-    "guessed pixels weigh as those of the rim": {"GUESSED": 1.0},
     "always begun at 1/4": {"DEEP": 0},
     "always begun at 1/2": {"DEEP": 99},
 }

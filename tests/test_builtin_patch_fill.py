@@ -268,13 +268,15 @@ def test_light_that_changes_over_the_picture_does_so_over_the_fill() -> None:
 def test_a_grainy_ground_goes_on_grainier_than_by_its_mean_colour_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Plain patches, which have that colour, too, stand beside it."""
+    """Plain patches, which have that colour, too, stand beside what a thing uncovered."""
     picture = 0.4 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     picture[..., 72:] = 0
     shown = shown_but((24, 34, 46, 58))
+    before = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
+    before[:, 30:60, 46:60] = True
 
     def grain() -> float:
-        fill, _ = patch_fill(picture * shown, STILL, shown, torch.zeros_like(picture), STILL)
+        fill, _ = patch_fill(picture * shown, STILL, shown, torch.zeros_like(picture), STILL, before)
         return float(fill[:, 36:56, 26:44].std())
 
     with_grain = grain()

@@ -28,7 +28,7 @@ ROUNDS = (2, 3, 4)
 """Searches at 1, 1/2 and 1/4 of the window: each puts the fill together anew."""
 FREE = 2
 """Searches before those of the coarsest scale in which a patch need not be like what is painted, but for its
-mean colour: that is too smooth, and so would be what is like it."""
+mean colour, where a whole thing uncovers its ground: that is too smooth, and so would be what is like it."""
 DEEP = 3
 """Cells from its rim to its middle: a hole that is deeper at 1/2 is begun at 1/4."""
 FEW = 64
@@ -42,7 +42,8 @@ LED = 1.5
 KIN = 0.3
 """How far what moves is from what stands still, as a difference of colours."""
 GRAINY = 2.0
-"""Weight of how much the colours in a patch vary against what they are: what is painted does not vary."""
+"""Weight of how much the colours in a patch vary against what they are, where a whole thing uncovers its
+ground: that is as grainy as it is around, and what is painted is not."""
 BEST = 0.1
 """Misfit, over the third quartile of the fill's, by which a patch's weight falls to a third."""
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -91,8 +92,8 @@ def patch_fill(
         shown: ``(1, h, w)`` from 0 to 1, where that is right. Within a pixel of what is not nothing is taken.
         colour: ``(3, h, w)``, the painter's.
         thing: ``(1, h, w)`` from 0 to 1, whether that is more of what moved, or of what stands still.
-        before: ``(1, h, w)`` bool, what stands before it: nothing is taken from there, no patch has to be
-            like it, and the fill goes on some pixels behind it.
+        before: ``(1, h, w)`` bool, the whole thing that stands before it, if its outline is known: nothing
+            is taken from there, no patch has to be like it, and the fill goes on some pixels behind it.
 
     Returns:
         The colours ``(3, h, w)``, the painter's where nothing is hidden or too little is seen; and
@@ -107,7 +108,7 @@ def patch_fill(
     hole |= before & grown(hole, BEHIND)
     unseen = hole | before
     picture, moves = torch.where(unseen, colour, picture), torch.where(unseen, thing, moves)
-    scales = _scales(_Scale(picture, moves, hole, before & ~hole))
+    scales = _scales(_Scale(picture, moves, hole, before & ~hole, bool(before.any())))
     if not scales:
         return colour, nothing
     fill = scales[-1].picture
@@ -127,18 +128,19 @@ def patch_fill(
 @dataclass(frozen=True)
 class _Scale:
     """A picture, and what of it moves, with the painter's answers in its hole, and what stands beside that
-    and does not count; both ``(1, h, w)`` bool."""
+    and does not count; both ``(1, h, w)`` bool; and whether a whole thing has uncovered it."""
 
     picture: Tensor
     moves: Tensor
     hole: Tensor
     aside: Tensor
+    uncovered: bool
 
     def half(self) -> _Scale:
         """At half the size: a cell of the hole is one that holds any of it."""
         hole, aside = (F.max_pool2d(x.float()[None], 2)[0] > 0 for x in (self.hole, self.aside))
         picture, moves = (F.avg_pool2d(x[None], 2)[0] for x in (self.picture, self.moves))
-        return _Scale(picture, moves, hole, aside & ~hole)
+        return _Scale(picture, moves, hole, aside & ~hole, self.uncovered)
 
     @cached_property
     def seen(self) -> Tensor:
@@ -146,8 +148,10 @@ class _Scale:
         return shrunk(~(self.hole | self.aside)[0], REACH)
 
     def grain(self) -> Tensor:
-        """``(1, h, w)``: the standard deviation of a patch's colours; that of patches which are not wholly
-        seen is carried on from around them."""
+        """``(1, h, w)``: the standard deviation of a patch's colours, that of patches which are not wholly
+        seen carried on from around them; 0 where it does not count."""
+        if not self.uncovered:
+            return torch.zeros_like(self.moves)
         variance = _mean(self.picture.square()) - _mean(self.picture).square()
         deviation = variance.mean(0, keepdim=True).clamp_min(0).sqrt()
         carried = carried_on(deviation[None], self.seen[None, None].float())[0]
@@ -205,6 +209,7 @@ class _Search:
         looks = torch.cat((_mean(torch.cat((scale.picture, KIN * scale.moves))), GRAINY * scale.grain()))
         unseen = torch.where(self.seen, 0.0, UNSEEN)[None]
         self.looks = _listed(torch.cat((looks.square().sum(0, keepdim=True), looks, unseen)))
+        self.free = FREE if scale.uncovered else 0
         self.weight = self.weighted(GUESSED)
         middle = self._index(self.targets)
         share, wanted = LED / 3 * self.hole.flatten()[middle].float()[:, None], self.looks[middle, 1:-1]
@@ -221,7 +226,7 @@ class _Search:
         places = None if offsets is None else self.targets + 2 * offsets[:, y // 2, x // 2].T
         weights = [self.weight] * rounds
         if places is None:
-            weights = [self.weighted(0.0)] * FREE + weights
+            weights = [self.weighted(0.0)] * self.free + weights
         for self.weight in weights:
             places, misfit = self.nearest(places)
             offsets = self.spread(places - self.targets)
