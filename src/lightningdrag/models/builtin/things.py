@@ -48,6 +48,8 @@ looks like nothing that is a little further away."""
 BESIDE_IT, FURTHER, LEAST_GROUND = 14, 24, 100
 """Cells from a thing within which the latter is looked for, and from there on up to which the ground is; and
 how much of that has to be seen."""
+ENDS_WITHIN = 3
+"""Cells of the last of these: what comes so far goes on."""
 GRAIN = 4.0
 """Grey levels, a standard deviation, by which that ground may differ from itself at least."""
 TOUCHES, INWARD = 3, 0.3
@@ -183,7 +185,8 @@ def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) 
     labels = np.repeat((cv2.GC_BGD, cv2.GC_FGD), (ground.sum(), thing.sum())).astype(np.uint8)[None]
     more = _attached(thing, picture, inside & beside, _learned(samples, labels, 1))
     _, parts = cv2.connectedComponents((more & ~thing).astype(np.uint8))
-    return more & ~np.isin(parts, np.setdiff1d(parts[beside & ~_eroded(beside, 1)], 0))
+    goes_on = np.setdiff1d(parts[beside & ~_eroded(beside, ENDS_WITHIN)], 0)
+    return more & ~np.isin(parts, goes_on)
 
 
 def _learned(picture: np.ndarray, labels: np.ndarray, rounds: int) -> _Colours:
