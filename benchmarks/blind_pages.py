@@ -117,6 +117,8 @@ def main() -> None:
     parser.add_argument("--count", type=Path, help="verdicts to count")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if not (arguments.photos or arguments.count) or not (arguments.out or arguments.write):
+        parser.error("--photos and --out or --write, or --count and --out")
     if arguments.count:
         count(arguments.count, arguments.out)
         return
@@ -126,10 +128,10 @@ def main() -> None:
     for path, photo, drag in drags(arguments.photos, arguments.seed):
         this = edit(editor, photo, drag)
         if arguments.write:
-            write(this, arguments.write / f"{path.stem}.png")
+            write(this, arguments.write / f"{path.name}.png")
             continue
         other = (
-            read(arguments.against / f"{path.stem}.png")
+            read(arguments.against / f"{path.name}.png")
             if arguments.against
             else by_motion_alone(editor, photo, drag)
         )

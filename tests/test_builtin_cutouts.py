@@ -64,8 +64,10 @@ def test_outside_the_mask_and_in_other_edits_of_a_batch_nothing_is_parted() -> N
     after, painted = with_cutouts(before, answer, edit, [True, False])
     assert after.where[0].any()
     assert not after.where[mask == 0].any()
-    for name in ("where", "covered", "left"):
+    for name in ("where", "covered", "left", "before"):
         assert torch.equal(getattr(after, name)[1], getattr(before, name)[1])
+    for name in ("moving", "still", "thing", "ground"):
+        assert torch.equal(getattr(after.layers, name)[1], getattr(before.layers, name)[1])
     assert torch.equal(painted.colour[1], answer.colour[1])
 
 

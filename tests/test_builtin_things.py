@@ -65,12 +65,15 @@ def test_only_what_is_asked_for_is_cut_out() -> None:
     assert cut(vague(), batch(picture(block(24))), asked=False) is None
 
 
+@pytest.mark.parametrize("beyond", [0, 8])
 @pytest.mark.parametrize(("by", "cuts"), [(SHIFT, False), (-SHIFT, True)])
 def test_a_thing_that_the_border_cuts_is_not_moved_whole_to_where_more_of_it_would_have_to_be_seen(
-    by: int, cuts: bool
+    by: int, cuts: bool, beyond: int
 ) -> None:
-    """A block at the photo's left border goes to the right, or to the left."""
-    edit = batch(picture(block(0, 56)))
+    """A block at the photo's left border goes to the right, or to the left; the window may go beyond it."""
+    mask = torch.ones(1, 1, SIDE, SIDE)
+    mask[..., :beyond] = 0
+    edit = batch(picture(block(0, 56)), mask)
     edit = dataclasses.replace(edit, targets=edit.handles + torch.tensor([by, 0.0]))
     moved = torch.from_numpy(cv2.GaussianBlur(block(0, 56 + by)[0, 0].numpy(), (0, 0), 3.0))[None, None]
     answer = dataclasses.replace(vague(), displacement=torch.cat((-by * moved, 0 * moved), 1))
@@ -107,11 +110,12 @@ def test_a_part_that_looks_like_the_thing_goes_along_though_the_motion_leaves_it
     assert share_of(thing, slice(74, 86), slice(70, 90)) == 0
 
 
-def test_what_is_unlike_the_ground_further_away_goes_along_unless_it_goes_on_as_far() -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_unlike_the_ground_further_away_goes_along_unless_it_goes_on_as_far(known: bool) -> None:
     wheel, road = (slice(88, 96), slice(28, 44)), (slice(88, 96), slice(24, 128))
     for box, goes in ((wheel, True), (road, False)):
         source = with_box(picture(block(24)), *box, DARK)
-        assert (share_of(cut(vague(), batch(source)), *wheel) > 0.8) == goes
+        assert (share_of(cut(vague(), batch(source), known=known), *wheel) > 0.8) == goes
 
 
 def test_a_mark_on_a_thing_goes_along_in_the_colour_of_its_ground() -> None:

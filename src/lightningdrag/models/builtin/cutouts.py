@@ -73,6 +73,7 @@ def _ground(ends: Outlines, rendering: Rendering, batch: DragBatch) -> tuple[Ten
     bare = hidden & ends.where & grown(hidden & ends.where & (rendering.shown() > 0.5), 1) | ends.before
     away = ~grown(hidden, 2 * MARGIN) & ~grown(ends.where & (ends.covered > 0.5), MARGIN)
     known = away & (stillness(parted.displacement) > 0)
+    bare &= known.flatten(1).any(1)[:, None, None, None]
     return carried_on(sample(batch.source, parted.displacement), known.float()), bare
 
 

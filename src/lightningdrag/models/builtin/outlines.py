@@ -95,8 +95,8 @@ class Outlines:
         left: ``(B, 1, H, W)`` from 0 to 1, how much of it, or of its rim, stands in the source where the
             ground that belongs here does.
         layers: what meets.
-        before: ``(B, 1, H, W)`` bool, where there is surely nothing but the thing, if its whole outline is
-            known: fills behind it have nothing of it.
+        before: ``(B, 1, H, W)`` bool, where any of the thing stands, and a pixel around that, if its whole
+            outline is known: fills behind it have nothing of it.
     """
 
     where: Tensor

@@ -92,8 +92,8 @@ def patch_fill(
         shown: ``(1, h, w)`` from 0 to 1, where that is right. Within a pixel of what is not nothing is taken.
         colour: ``(3, h, w)``, the painter's.
         thing: ``(1, h, w)`` from 0 to 1, whether that is more of what moved, or of what stands still.
-        before: ``(1, h, w)`` bool, the whole thing that stands before it, if its outline is known: nothing
-            is taken from there, no patch has to be like it, and the fill goes on some pixels behind it.
+        before: ``(1, h, w)`` bool, the whole thing that stands before it, with its rim, if that is known:
+            nothing is taken from there, no patch has to be like it, and the fill goes on some pixels behind.
 
     Returns:
         The colours ``(3, h, w)``, the painter's where nothing is hidden or too little is seen; and
@@ -182,8 +182,8 @@ class _Search:
 
         misfit = sum W (t - s)^2 / sum W + LED / 3 |p - l|^2,
 
-    the second only where t's middle is hidden; multiplied out to a scalar product of what depends on t and
-    what depends on s, and a constant.
+    the second only where t's middle is hidden, or stands aside; multiplied out to a scalar product of what
+    depends on t and what depends on s, and a constant.
 
     Attributes:
         fill: ``(h * w, 3)``, as it stands.
@@ -212,7 +212,7 @@ class _Search:
         self.free = FREE if scale.uncovered else 0
         self.weight = self.weighted(GUESSED)
         middle = self._index(self.targets)
-        share, wanted = LED / 3 * self.hole.flatten()[middle].float()[:, None], self.looks[middle, 1:-1]
+        share, wanted = LED / 3 * self.closed.flatten()[middle].float()[:, None], self.looks[middle, 1:-1]
         self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
         self.led_constant = (share * wanted.square()).sum(1)
 

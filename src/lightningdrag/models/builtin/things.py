@@ -53,8 +53,8 @@ ENDS_WITHIN = 3
 GRAIN = 4.0
 """Grey levels, a standard deviation, by which that ground may differ from itself at least."""
 TOUCHES, INWARD = 3, 0.3
-"""Cells within two of the window's border by which a thing goes on beyond it, and the share of its way that
-leads away from there from which on that cannot be."""
+"""Cells within two of the border by which a thing goes on beyond it, and the share of its way that leads away
+from there from which on that cannot be."""
 
 
 _Colours = tuple[np.ndarray, np.ndarray]
@@ -138,6 +138,7 @@ def _cut(
         moved: ``(H, W)`` float, see :func:`moved_share`.
         mask: ``(H, W)`` bool.
         way: ``(2,)`` x and y of the drag, in pixels.
+        known: as for :func:`cut_out`.
     """
     height, width = moved.shape
     picture, share, free = (
@@ -158,22 +159,26 @@ def _cut(
         return None
 
     def enlarged(more: np.ndarray, most: float) -> np.ndarray:
-        looks = _looks(more, picture, inside)
-        stands_out = any(_stands_out(*looks, rule) for rule in rules)
+        shows, common = _looks(more, picture, inside)
+        stands_out = any(_stands_out(shows, common, rule) for rule in rules)
         return more if stands_out and more.sum() <= (1 + most) * thing.sum() else thing
 
     thing = enlarged(_attached(thing, picture, inside, colours), MOST_ALIKE)
     thing = enlarged(_without_ground(thing, picture, inside), MOST_UNLIKE)
-    if _comes_in(thing & inside, way):
+    if _comes_in(thing, inside, way):
         return None
-    thing = cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-    return _finer(thing, source, colours) if known else thing
+    whole = cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    if not known:
+        return whole
+    # Anew, for what was added may have been the ground's.
+    sides = np.where(thing, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
+    return _finer(whole, source, _learned(picture, sides, 1))
 
 
 def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """A thing with what hangs on it and is unlike the ground a little further away, such as wheels.
 
-    What goes on as far as there is something else.
+    What goes on that far, or as far as the mask does, is something else.
     """
     beside = _dilated(thing, BESIDE_IT)
     ground = _dilated(thing, FURTHER) & ~beside
@@ -185,7 +190,7 @@ def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) 
     labels = np.repeat((cv2.GC_BGD, cv2.GC_FGD), (ground.sum(), thing.sum())).astype(np.uint8)[None]
     more = _attached(thing, picture, inside & beside, _learned(samples, labels, 1))
     _, parts = cv2.connectedComponents((more & ~thing).astype(np.uint8))
-    goes_on = np.setdiff1d(parts[beside & ~_eroded(beside, ENDS_WITHIN)], 0)
+    goes_on = np.setdiff1d(parts[beside & ~_eroded(beside & inside, ENDS_WITHIN)], 0)
     return more & ~np.isin(parts, goes_on)
 
 
@@ -245,9 +250,14 @@ def _stands_out(shows: float, common: float, rule: _Rule) -> bool:
     return shows >= rule.outlined and common <= rule.same_colours
 
 
-def _comes_in(thing: np.ndarray, way: np.ndarray) -> bool:
-    """Does it go on beyond the border, and would more of it have to be seen where it goes?"""
-    rims = thing[:, :2].any(1), thing[:2].any(0), thing[:, -2:].any(1), thing[-2:].any(0)
+def _comes_in(thing: np.ndarray, inside: np.ndarray, way: np.ndarray) -> bool:
+    """Does it go on beyond the border, and would more of it have to be seen where it goes?
+
+    The border is that of the mask's extent: a window may go on beyond its photo, mirrored, and no mask does.
+    """
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    within = (thing & inside)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    rims = within[:, :2].any(1), within[:2].any(0), within[:, -2:].any(1), within[-2:].any(0)
     left, top, right, bottom = (rim.sum() >= TOUCHES for rim in rims)
     x, y = way / np.linalg.norm(way)
     return bool(left & (x > INWARD) | top & (y > INWARD) | right & (-x > INWARD) | bottom & (-y > INWARD))
@@ -262,7 +272,7 @@ def _looks(thing: np.ndarray, picture: np.ndarray, where: np.ndarray) -> tuple[f
     inside, outside = (_mean_beside(picture, side) for side in (thing, ~thing))
     contrast = np.linalg.norm(inside - outside, axis=2) / 127.5
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-    near = cv2.dilate(thing.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2)) > 0
+    near = _dilated(thing, AROUND)
     first, second = (_histogram(lab, part) for part in (thing, near & ~thing))
     return float((contrast[edge] > CONTRAST).mean()), float(np.minimum(first, second).sum())
 
