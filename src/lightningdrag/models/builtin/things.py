@@ -272,7 +272,7 @@ def _looks(thing: np.ndarray, picture: np.ndarray, where: np.ndarray) -> tuple[f
     inside, outside = (_mean_beside(picture, side) for side in (thing, ~thing))
     contrast = np.linalg.norm(inside - outside, axis=2) / 127.5
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
-    near = _dilated(thing, AROUND)
+    near = cv2.dilate(thing.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2)) > 0
     first, second = (_histogram(lab, part) for part in (thing, near & ~thing))
     return float((contrast[edge] > CONTRAST).mean()), float(np.minimum(first, second).sum())
 
