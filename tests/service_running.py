@@ -164,6 +164,19 @@ def running(settings: Settings | None = None, workers: Sequence[Worker] | None =
                 assert not thread.is_alive()
 
 
+def work_short_of_memory(*arguments: Any) -> None:
+    """The process of a worker whose device's memory others hold."""
+    import torch
+
+    from lightningdrag.service import workbench, workers
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    workbench.DragEditor.from_pretrained = fail
+    workers.work(*arguments)
+
+
 def wait_until(condition: Any, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightningdrag import Drag, DragEditor
-from lightningdrag.models.builtin.cutouts import with_cutouts
+from lightningdrag.models.builtin.cutouts import _within, with_cutouts
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import find_outlines
@@ -69,6 +69,17 @@ def test_outside_the_mask_and_in_other_edits_of_a_batch_nothing_is_parted() -> N
     for name in ("moving", "still", "thing", "ground"):
         assert torch.equal(getattr(after.layers, name)[1], getattr(before.layers, name)[1])
     assert torch.equal(painted.colour[1], answer.colour[1])
+
+
+def test_a_way_leads_within_the_window_until_it_ends_a_pixel_beyond_its_border() -> None:
+    for axis, length in ((0, 8), (1, 6)):  # x along the width, y along the height
+        for way, ends_within in ((-1.4, True), (-1.6, False)):
+            displacement = torch.zeros(1, 2, 6, 8)
+            displacement[:, axis] = way
+            first = _within(displacement).select(3 - axis, 0)
+            last = _within(-displacement).select(3 - axis, length - 1)
+            assert bool(first.all()) == bool(last.all()) == ends_within
+            assert _within(displacement).narrow(3 - axis, 1, length - 1).all()
 
 
 def test_without_a_thing_the_outlines_stay_as_they_are() -> None:

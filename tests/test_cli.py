@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +83,50 @@ def test_a_result_without_a_name_replaces_none_that_is_there(photo: Path) -> Non
     assert files(photo.parent) == {"photo.png", "photo.dragged.png"} | {
         f"photo.dragged-{i}.png" for i in (2, 3, 4, 5)
     }
+
+
+def test_edits_at_the_same_time_that_found_the_same_name_free_take_one_each(photo: Path) -> None:
+    editor = DragEditor.from_pretrained("warp", device="cpu")
+    jobs = [make_job(str(photo), EditRequest([DRAG[1]], num_images=n), None, {}) for n in (1, 1, 2, 2)]
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(lambda job: run_job(job, editor, "warp", lambda step, total: None), jobs))
+    written = [name for each in done for name in each.record()["outputs"]]
+    assert len(set(written)) == 6
+    assert files(photo.parent) == {"photo.png"} | {Path(name).name for name in written}
+    for name in written:
+        assert Image.open(name).size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_during_the_edit_is_left_to_who_took_it(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # as on a camera's card
+        monkeypatch.setattr(os, "link", link)
+    job = make_job(str(photo), EditRequest([DRAG[1]], num_images=2), None, {})
+    theirs = photo.with_name("photo.dragged-2.png")
+    theirs.write_bytes(b"of another edit")
+    editor = DragEditor.from_pretrained("warp", device="cpu")
+    run_job(job, editor, "warp", lambda step, total: None)
+    assert theirs.read_bytes() == b"of another edit"
+    assert files(photo.parent) == {"photo.png"} | {f"photo.dragged-{i}.png" for i in (2, 3, 4)}
+
+
+def test_an_edit_that_fails_at_its_last_moment_leaves_nothing_under_the_name_it_chose(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(Path, "replace", full)
+    result = run("edit", photo, *DRAG, "-n", 2)
+    assert result.exit_code == 1
+    assert re.search(r"photo\.dragged-1\.png: cannot write: No space left", result.stderr)
+    assert files(photo.parent) == {"photo.png"}
 
 
 def test_candidates_without_a_name_are_numbered_from_one(photo: Path) -> None:

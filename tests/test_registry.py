@@ -282,6 +282,14 @@ def test_models_list_as_json() -> None:
     assert run("list", "--json")[1] == listing
 
 
+def test_json_may_stand_before_what_is_asked_of_models() -> None:
+    for words in (("list",), ("verify",), ("verify", "sd15")):
+        assert run("--json", *words) == run(*words, "--json") != run(*words)
+    code, listing, said = run("--json", "fetch", "builtin")
+    assert (code, listing) == (2, "")
+    assert "Invalid value for --json: fetch prints no result" in said
+
+
 def test_models_verify_and_fetch_have_stable_exit_codes() -> None:
     assert run("verify")[0] == 0
     assert json.loads(run("verify", "builtin", "--json")[1])["ok"] is True

@@ -25,7 +25,7 @@ from PIL import Image
 
 from lightningdrag import Drag, DragEditor, EditRequest
 from lightningdrag.masks import derive_mask
-from lightningdrag.service import workbench
+from lightningdrag.service import workbench, workers
 from lightningdrag.service.animation import encode_animation, reduced_mask
 from lightningdrag.service.app import create_app
 from lightningdrag.service.problems import Problem
@@ -34,7 +34,17 @@ from lightningdrag.service.settings import Settings
 from lightningdrag.service.task import Outcome, Task
 from lightningdrag.service.workbench import Workbench
 from lightningdrag.service.workers import ProcessWorker, answer, last_cancelled
-from service_running import DRAG, Photo, Running, photo_bytes, request_text, run_apart, running, wait_until
+from service_running import (
+    DRAG,
+    Photo,
+    Running,
+    photo_bytes,
+    request_text,
+    run_apart,
+    running,
+    wait_until,
+    work_short_of_memory,
+)
 
 
 @pytest.fixture(scope="module")
@@ -438,6 +448,21 @@ def test_a_worker_that_the_system_has_no_process_for_is_tried_again(monkeypatch:
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:lightningdrag:not-ready")
             patch.undo()
             wait_until(lambda: server.client.get("/readyz").json()["status"] == "ready")
+
+
+def test_a_model_that_there_is_no_memory_for_is_loaded_when_there_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "work", work_short_of_memory)
+    with running(Settings(), [ProcessWorker(("warp",), "cpu", "float32", 60)]) as server:
+        why = "the model cannot be loaded: CUDA out of memory"
+        wait_until(lambda: server.client.get("/readyz").json()["status"] == "failed")
+        assert why in server.client.get("/readyz").json()["detail"]
+        assert f"a worker does not start: {why}" in caplog.text
+        answer = server.open().start()
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:lightningdrag:not-ready")
+        monkeypatch.undo()  # the others have given it back
+        wait_until(lambda: server.client.get("/readyz").json()["status"] == "ready")
 
 
 def test_a_worker_can_be_stopped_while_it_starts() -> None:

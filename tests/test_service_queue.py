@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,7 +20,9 @@ from lightningdrag.service.job_queue import JobQueue
 from lightningdrag.service.jobs import Job
 from lightningdrag.service.metrics import Metrics
 from lightningdrag.service.problems import Problem
+from lightningdrag.service.routes import _events
 from lightningdrag.service.settings import Settings
+from lightningdrag.service.state import State
 from lightningdrag.service.store import Store
 from service_running import (
     DRAG,
@@ -83,6 +85,26 @@ def test_a_job_that_ends_while_a_step_is_being_told_still_tells_its_end() -> Non
         return states
 
     assert run_apart(told()) == ["running", "done"]
+
+
+def test_an_end_that_comes_just_before_a_step_is_told_is_told_once() -> None:
+    class EndsAtOnce(Job):
+        async def watch(self) -> AsyncIterator[None]:
+            async for _ in super().watch():
+                self.change(state="done")
+                yield
+
+    async def told() -> tuple[list[str], int]:
+        state = State(Settings(), Metrics(), [])
+        session = await state.store.add(photo_bytes(), open_photo(photo_bytes()))
+        job = EndsAtOnce(session, "builtin", 0, EditRequest.from_json(request_text()), state="running")
+        events = [event async for event in _events(job, state)]
+        state.store.close()
+        return events, job.listeners
+
+    events, listeners = run_apart(told())
+    assert [event.partition("\n")[0] for event in events] == ["event: done"]
+    assert listeners == 0
 
 
 def test_who_comes_back_is_told_the_state_at_once(server: Running, worker: GatedWorker) -> None:

@@ -20,15 +20,19 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 @contextmanager
-def written_together() -> Iterator[Callable[[str | os.PathLike[str], bytes], None]]:
+def written_together(*, anew: bool = False) -> Iterator[Callable[[str | os.PathLike[str], bytes], None]]:
     """Files that take their names together: ``write(path, data)`` writes beside ``path``, the end renames.
 
     Until then nothing that was there before is touched, and an error leaves all of it as it was.
 
+    Args:
+        anew: take no name that another file has, even if it came at the same time.
+
     Raises:
-        OSError: naming the path, as :func:`write_atomically`.
+        OSError: naming the path, as :func:`write_atomically`; with ``anew`` a FileExistsError, too.
     """
     parts: list[tuple[Path, Path]] = []
+    taken: list[Path] = []
 
     def write(path: str | os.PathLike[str], data: bytes) -> None:
         path = Path(path)
@@ -42,10 +46,33 @@ def written_together() -> Iterator[Callable[[str | os.PathLike[str], bytes], Non
         yield write
         for part, path in parts:
             with _naming(path):
-                part.replace(path)
+                if anew:
+                    _take(part, path)
+                    taken.append(path)
+                else:
+                    part.replace(path)
+    except BaseException:
+        for path in taken:
+            path.unlink(missing_ok=True)
+        raise
     finally:
         for part, _ in parts:  # those that are renamed are no longer here
             part.unlink(missing_ok=True)
+
+
+def _take(part: Path, path: Path) -> None:
+    """Give a file a name that none has."""
+    try:
+        os.link(part, path)  # whole from its first moment on, and unlike a rename it replaces nothing
+    except FileExistsError:
+        raise
+    except OSError:  # cards and sticks (FAT) have no links
+        path.touch(exist_ok=False)
+        try:
+            part.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 @contextmanager

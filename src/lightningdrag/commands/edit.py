@@ -147,7 +147,7 @@ def edit(
     for warning in done.warnings:
         note(warning)
     if STREAM not in job.outputs:
-        typer.echo(f"{', '.join(job.outputs)}  ({done.seconds:.1f} s, seed {done.request.seed})")
+        typer.echo(f"{', '.join(done.job.outputs)}  ({done.seconds:.1f} s, seed {done.request.seed})")
 
 
 def build_request(saved: Path | None, given: dict[str, Any], **bounds: int) -> EditRequest:

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,13 @@ class Job:
         photo: the opened photo.
         request: checked against the photo.
         outputs: one file name for each candidate, or ("-",) for stdout.
+        named_after: the photo, where no name was given: then the outputs are free names beside it.
     """
 
     photo: Photo
     request: EditRequest
     outputs: tuple[str, ...]
+    named_after: str | None = None
 
 
 def make_job(
@@ -68,7 +70,7 @@ def make_job(
         if name != STREAM:
             check_target(Path(name), inputs)
     image = None if photo_name == STREAM else photo_name
-    return Job(photo, replace(request, image=image), outputs)
+    return Job(photo, replace(request, image=image), outputs, image if output is None else None)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Done:
     """A job that was run.
 
     Attributes:
-        job: what was asked.
+        job: what was asked, with the names that were taken.
         model: the model's name.
         request: with its seed settled.
         seconds: wall time of the edit.
@@ -108,9 +110,24 @@ class Done:
 def run_job(job: Job, editor: DragEditor, model: str, callback: Callable[[int, int], None]) -> Done:
     """Edit, and write every candidate under its name, all of them whole or none."""
     result = editor.run(job.photo, job.request, callback)
+    while True:
+        try:
+            lost = _write(job, result.photos)
+            break
+        except FileExistsError:
+            if job.named_after is None:
+                raise
+            # Another edit has taken a name since it was found free.
+            job = replace(job, outputs=_free_names(job.named_after, job.request.num_images))
+    warnings = tuple(dict.fromkeys((*result.warnings, *lost)))
+    return Done(job, model, result.request, result.seconds, warnings)
+
+
+def _write(job: Job, photos: Sequence[Photo]) -> list[str]:
+    """Write candidates; returns what their format could not keep."""
     lost: list[str] = []
-    with written_together() as write:
-        for name, photo in zip(job.outputs, result.photos, strict=True):
+    with written_together(anew=job.named_after is not None) as write:
+        for name, photo in zip(job.outputs, photos, strict=True):
             data, notes = encode_photo(photo, "PNG" if name == STREAM else format_of(name))
             lost += notes
             if name == STREAM:
@@ -118,8 +135,7 @@ def run_job(job: Job, editor: DragEditor, model: str, callback: Callable[[int, i
                 sys.stdout.buffer.flush()
             else:
                 write(name, data)
-    warnings = tuple(dict.fromkeys((*result.warnings, *lost)))
-    return Done(job, model, result.request, result.seconds, warnings)
+    return lost
 
 
 def inputs_of(files: Mapping[str, str | Path | None]) -> Inputs:

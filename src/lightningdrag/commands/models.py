@@ -25,6 +25,10 @@ def register(app: typer.Typer) -> None:
 def _default(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is None:
         show(as_json)
+    elif as_json and context.invoked_subcommand == "fetch":
+        raise typer.BadParameter("fetch prints no result", param_hint="--json")
+    else:
+        context.default_map = {verb: {"as_json": as_json} for verb in ("list", "verify")}
 
 
 def show(as_json: Json = False) -> None:

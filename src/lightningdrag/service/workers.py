@@ -115,9 +115,9 @@ class ProcessWorker:
         tasks.close()  # so that the death of the process ends the connection
         cancels.close()
         kind, value = await self._receive(START_TIMEOUT)
-        if kind != "ready":
-            raise Unloadable("not-ready", value)
-        return value
+        if kind == "ready":
+            return value
+        raise (Unloadable if kind == "unloadable" else Problem)("not-ready", value)
 
     async def run(self, tasks: Sequence[Task], on_step: OnStep) -> list[Answer]:
         self._count += 1
@@ -202,7 +202,9 @@ def work(
 
         bench = Workbench(models, device, dtype, options)
     except Exception as error:
-        tasks.send(("not-ready", f"the model cannot be loaded: {error}"))
+        # What others hold of a device's memory now, they may give back.
+        kind = "short-of-memory" if is_out_of_memory(error) else "unloadable"
+        tasks.send((kind, f"the model cannot be loaded: {str(error) or type(error).__name__}"))
         return
     tasks.send(("ready", bench.about()))
     try:
