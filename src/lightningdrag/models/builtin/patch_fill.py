@@ -18,6 +18,7 @@ from torch import Tensor
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, shrunk
 from lightningdrag.models.builtin.network import Rendering
+from lightningdrag.models.builtin.shift_map import shift_map
 from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.warp import sample
 
@@ -26,9 +27,6 @@ SIDE = 5
 REACH = SIDE // 2
 ROUNDS = (2, 3, 4)
 """Searches at 1, 1/2 and 1/4 of the window: each puts the fill together anew."""
-FREE = 2
-"""Searches before those of the coarsest scale in which a patch need not be like what is painted, but for its
-mean colour, where a whole thing uncovers its ground: that is too smooth, and so would be what is like it."""
 DEEP = 3
 """Cells from its rim to its middle: a hole that is deeper at 1/2 is begun at 1/4."""
 FEW = 64
@@ -41,9 +39,6 @@ LED = 1.5
 """Weight of the painter's colour against that of a whole patch."""
 KIN = 0.3
 """How far what moves is from what stands still, as a difference of colours."""
-GRAINY = 2.0
-"""Weight of how much the colours in a patch vary against what they are, where a whole thing uncovers its
-ground: that is as grainy as it is around, and what is painted is not."""
 BEST = 0.1
 """Misfit, over the third quartile of the fill's, by which a patch's weight falls to a third."""
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -108,11 +103,15 @@ def patch_fill(
     hole |= before & grown(hole, BEHIND)
     unseen = hole | before
     picture, moves = torch.where(unseen, colour, picture), torch.where(unseen, thing, moves)
-    scales = _scales(_Scale(picture, moves, hole, before & ~hole, bool(before.any())))
+    whole = _Scale(picture, moves, hole, before & ~hole)
+    scales = _scales(whole)
     if not scales:
         return colour, nothing
     fill = scales[-1].picture
     offsets: Tensor | None = None
+    if before.any() and (quarter := whole.half().half()).seen.sum() >= FEW:
+        scales = scales[:2]
+        fill, offsets = quarter.carried_on()
     for scale, rounds in reversed(list(zip(scales, ROUNDS, strict=False))):
         if fill.shape != scale.picture.shape:
             fill = F.interpolate(fill[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
@@ -128,34 +127,31 @@ def patch_fill(
 @dataclass(frozen=True)
 class _Scale:
     """A picture, and what of it moves, with the painter's answers in its hole, and what stands beside that
-    and does not count; both ``(1, h, w)`` bool; and whether a whole thing has uncovered it."""
+    and does not count; both ``(1, h, w)`` bool."""
 
     picture: Tensor
     moves: Tensor
     hole: Tensor
     aside: Tensor
-    uncovered: bool
 
     def half(self) -> _Scale:
         """At half the size: a cell of the hole is one that holds any of it."""
         hole, aside = (F.max_pool2d(x.float()[None], 2)[0] > 0 for x in (self.hole, self.aside))
         picture, moves = (F.avg_pool2d(x[None], 2)[0] for x in (self.picture, self.moves))
-        return _Scale(picture, moves, hole, aside & ~hole, self.uncovered)
+        return _Scale(picture, moves, hole, aside & ~hole)
 
     @cached_property
     def seen(self) -> Tensor:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
         return shrunk(~(self.hole | self.aside)[0], REACH)
 
-    def grain(self) -> Tensor:
-        """``(1, h, w)``: the standard deviation of a patch's colours, that of patches which are not wholly
-        seen carried on from around them; 0 where it does not count."""
-        if not self.uncovered:
-            return torch.zeros_like(self.moves)
-        variance = _mean(self.picture.square()) - _mean(self.picture).square()
-        deviation = variance.mean(0, keepdim=True).clamp_min(0).sqrt()
-        carried = carried_on(deviation[None], self.seen[None, None].float())[0]
-        return torch.where(self.seen, deviation, carried)
+    def carried_on(self) -> tuple[Tensor, Tensor]:
+        """The picture with its hole filled from where it goes on in the same way, and the offsets to there,
+        ``(2, h, w)``, y and x."""
+        closed = (self.hole | self.aside)[0]
+        offsets = shift_map(self.picture, self.hole[0], closed)
+        fill = _picked(self.picture[None], offsets[None].flip(1))[0]
+        return torch.where(self.hole, fill, self.picture), offsets
 
     def is_deep(self) -> bool:
         """Is any of the hole farther than DEEP cells from what is seen?"""
@@ -176,9 +172,8 @@ def _scales(whole: _Scale) -> list[_Scale]:
 class _Search:
     """The search at one scale: for patches that touch the hole, the ones like them that are seen.
 
-    With t a patch of the fill, weights W of its pixels, s a patch that is seen, l its mean colour, KIN times
-    its share of what moves and GRAINY times its colours' standard deviation, and p the same of what is
-    painted at t and stands around it,
+    With t a patch of the fill, weights W of its pixels, s a patch that is seen, l its mean colour and KIN
+    times its share of what moves, and p the same of what is painted at t and stands around it,
 
         misfit = sum W (t - s)^2 / sum W + LED / 3 |p - l|^2,
 
@@ -191,8 +186,9 @@ class _Search:
             ``stride``-th row and column meet, of those that touch the hole.
         targets: ``(N, 2)``, the latter's, y and x.
         pixels: ``(N, SIDE^2)``, the indices of their patches' pixels.
+        weight: ``(N, SIDE^2, 1)`` of those, W.
         colours: ``(h * w, 4)`` of the picture, and the sum of their squares.
-        looks: ``(h * w, 7)``, |l|^2, l, and the misfit of what is not seen.
+        looks: ``(h * w, 6)``, |l|^2, l, and the misfit of what is not seen.
         laid: the offsets ``(2, h, w)`` and the weights ``(1, h, w)`` of which the fill was put together.
     """
 
@@ -206,11 +202,11 @@ class _Search:
         self.targets = self.touched.nonzero()
         self.pixels = self._around(self.targets)
         self.colours = _listed(torch.cat((scale.picture, scale.picture.square().sum(0, keepdim=True))))
-        looks = torch.cat((_mean(torch.cat((scale.picture, KIN * scale.moves))), GRAINY * scale.grain()))
+        looks = _mean(torch.cat((scale.picture, KIN * scale.moves)))
         unseen = torch.where(self.seen, 0.0, UNSEEN)[None]
         self.looks = _listed(torch.cat((looks.square().sum(0, keepdim=True), looks, unseen)))
-        self.free = FREE if scale.uncovered else 0
-        self.weight = self.weighted(GUESSED)
+        weight = torch.where(self.closed, 0.0, 1.0).masked_fill(self.hole, GUESSED).flatten()[self.pixels]
+        self.weight = (weight / weight.sum(1, keepdim=True).clamp_min(1e-6))[..., None]
         middle = self._index(self.targets)
         share, wanted = LED / 3 * self.closed.flatten()[middle].float()[:, None], self.looks[middle, 1:-1]
         self.led = torch.cat((share, -2 * share * wanted, torch.ones_like(share)), 1)
@@ -224,10 +220,7 @@ class _Search:
         """
         y, x = self.targets.T
         places = None if offsets is None else self.targets + 2 * offsets[:, y // 2, x // 2].T
-        weights = [self.weight] * rounds
-        if places is None:
-            weights = [self.weighted(0.0)] * self.free + weights
-        for self.weight in weights:
+        for _ in range(rounds):
             places, misfit = self.nearest(places)
             offsets = self.spread(places - self.targets)
             self.lay(offsets, misfit)
@@ -235,11 +228,6 @@ class _Search:
         # What lies between the targets has the offset of the one before it.
         y, x = (torch.arange(n, device=offsets.device) // self.stride * self.stride for n in self.hole.shape)
         return offsets[:, y][:, :, x]
-
-    def weighted(self, guessed: float) -> Tensor:
-        """Weights of the patches' pixels, ``(N, SIDE^2, 1)``, those of the fill weighing ``guessed``."""
-        weight = torch.where(self.closed, 0.0, 1.0).masked_fill(self.hole, guessed).flatten()[self.pixels]
-        return (weight / weight.sum(1, keepdim=True).clamp_min(1e-6))[..., None]
 
     def _every(self, stride: int) -> Tensor:
         """``(h, w)`` bool: where rows and columns of so many meet."""
