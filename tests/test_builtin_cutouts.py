@@ -41,15 +41,12 @@ def test_all_of_it_goes_and_nothing_of_it_stays() -> None:
     assert ((result - GROUND.view(1, 3, 1, 1)).abs().amax(1, keepdim=True)[left] < 0.3).all()
 
 
-def test_it_moves_as_one_however_the_motion_bends_it_and_its_handle_comes_to_its_target() -> None:
+def test_all_of_it_goes_the_drag_s_way_however_the_motion_bends_it() -> None:
     bent = vague().displacement
     bent[:, 1] = 1.5 * torch.sin(torch.arange(SIDE) / 6.0) * (bent[:, 0] < -10)
-    edit = batch(picture(block(24)))
-    result = finished(dataclasses.replace(vague(), displacement=bent), edit, [True])
-    within = result.displacement[0, :, 44:84, 28 + SHIFT : 60 + SHIFT]
-    assert all(within.diff(n=2, dim=axis).abs().max() < 1e-4 for axis in (1, 2))
-    x, y = edit.targets[0, 0].int().tolist()
-    torch.testing.assert_close(result.displacement[0, :, y, x], torch.tensor([-float(SHIFT), 0.0]))
+    answer, edit = dataclasses.replace(vague(), displacement=bent), batch(picture(block(24)))
+    within = finished(answer, edit, [True]).displacement[0, :, 44:84, 28 + SHIFT : 60 + SHIFT]
+    torch.testing.assert_close(within, torch.tensor([-float(SHIFT), 0.0]).view(2, 1, 1).expand_as(within))
 
 
 def test_outside_the_mask_and_in_other_edits_of_a_batch_nothing_is_parted() -> None:

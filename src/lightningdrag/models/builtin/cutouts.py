@@ -15,15 +15,12 @@ from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import LITTLE, STEP, Layers, Outlines, by_colours, sharp
 from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
 from lightningdrag.models.builtin.things import cut_out, length_of
-from lightningdrag.warp import pixel_grid, sample
+from lightningdrag.warp import sample
 
 RIM = 2
 """Pixels on either side of a cut that colours tell anew."""
 CUT = 0.35
 """Weight of the cut there, against what colours say."""
-RIGID = 0.03
-"""How far a thing's pixels are from its middle, a standard deviation in sides of the window, at which what
-the motion says of its turning and growing is believed to a half."""
 GOES, STAYS = 0.75, 0.1
 """Shares of the way from which on a pixel shows how the thing moves, and up to which how its ground does."""
 
@@ -33,7 +30,7 @@ def with_cutouts(
 ) -> tuple[Outlines, Rendering]:
     """Outlines, those of things that are moved whole where these end in the source, and what that uncovers.
 
-    Each goes where the motion moves it, all of it, and all of it has left where it stood.
+    Each goes as its drag says, all of it, and all of it has left where it stood.
 
     Args:
         whole: the edits that move one thing whole.
@@ -89,7 +86,9 @@ def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines
     moving = seen & (own > 0.5) & (way > GOES)
     still = seen & (own < -0.5) & (way < STAYS) | (batch.mask < 0.5)
     ground = carried_on(displacement, still.float())
-    layers = Layers(moving, still, _as_one(displacement, moving, batch), ground)
+    # One drag says nothing of turning or growing, and what the motion says of it is noise.
+    thing_moves = (batch.handles - batch.targets)[:, 0, :, None, None].expand_as(displacement)
+    layers = Layers(moving, still, thing_moves, ground)
 
     within = _within(layers.thing)
     covered = sharp(torch.where(within, sample(found, layers.thing), -1))
@@ -98,29 +97,6 @@ def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines
     apart = (layers.thing - layers.ground).square().sum(1, keepdim=True) > STEP**2
     before = grown(covered > LITTLE, 1) & (batch.mask > 0.5)
     return Outlines((batch.mask > 0.5) & apart, covered, left, layers, before)
-
-
-def _as_one(displacement: Tensor, moving: Tensor, batch: DragBatch) -> Tensor:
-    """The affine motion that is nearest to a displacement in ``(B, 1, H, W)`` bool, but for a translation
-    that brings the first handle to its target; ``(B, 2, H, W)``.
-
-    Least squares about the middle of what moves; RIGID holds small things to translations.
-    """
-    height, width = displacement.shape[2:]
-    side = (height * width) ** 0.5
-    place = pixel_grid(height, width, 1, displacement.device).flatten(0, 1) / side  # (H * W, 2)
-    weight = moving.flatten(1).float()
-    weight = weight / weight.sum(1, keepdim=True).clamp_min(1.0)
-    away = place - (weight @ place)[:, None]
-    heavy = (away * weight[..., None]).transpose(1, 2)  # (B, 2, H * W)
-    spread = heavy @ away + RIGID**2 * torch.eye(2, device=place.device)
-    (xx, xy), (_, yy) = spread.permute(1, 2, 0)
-    # Its inverse, written out: not every device has one.
-    inverse = torch.stack((yy, -xy, -xy, xx), 1).unflatten(1, (2, 2)) / (xx * yy - xy * xy)[:, None, None]
-    slope = inverse @ (heavy @ displacement.flatten(2).transpose(1, 2))
-    target = batch.targets[:, :1] / side
-    motion = (batch.handles - batch.targets)[:, :1] + (place - target) @ slope
-    return motion.transpose(1, 2).unflatten(2, (height, width))
 
 
 def _within(displacement: Tensor) -> Tensor:

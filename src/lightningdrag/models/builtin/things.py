@@ -80,9 +80,11 @@ class _Rule:
 
 SEEMS = _Rule(least_move=0.65, most_grown=1.25, outlined=0.83, same_colours=0.47)
 """By its motion and its looks, both."""
+OWN = _Rule(least_move=0.6, most_grown=1.6, outlined=0.78, same_colours=0.33)
+"""Its colours are its own."""
 SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
 """It stands out so clearly that the picture knows better than the motion what goes along."""
-KNOWN = _Rule(least_move=0.5, most_grown=1.6, outlined=0.65, same_colours=0.6)
+KNOWN = _Rule(least_move=0.5, most_grown=1.6, outlined=0.6, same_colours=0.6)
 """It was found before, and only has to be found again."""
 
 
@@ -153,7 +155,7 @@ def _cut(
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
     thing = _closed(np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])))
     looks = _looks(thing, picture, inside)
-    every = (SEEMS, SHOWS, KNOWN) if known else (SEEMS, SHOWS)
+    every = (SEEMS, OWN, SHOWS, KNOWN) if known else (SEEMS, OWN, SHOWS)
     rules = [rule for rule in every if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
     if not rules:
         return None
