@@ -9,7 +9,7 @@ blends over three pixels at most.  Both seams lie inside the mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import cv2
@@ -81,9 +81,13 @@ def patches(
         source = np.dstack((_coloured_through(photo.pixels, photo.alpha), photo.alpha))
         fills = np.concatenate((fills, _opacity_behind(photo.alpha, window, edit)), -1)
     details = grains(photo.pixels, window, edit)
-    for moved, visible, fill, grain in zip(displacement, visibility, fills, details, strict=True):
+    edges: Iterable[np.ndarray | None] = [None] * len(fills)
+    if edit.edges is not None and min(window.scale) < 1:
+        edges = _hwc(edit.edges)
+    parts = zip(displacement, visibility, edges, fills, details, strict=True)
+    for moved, visible, edge, fill, grain in parts:
         patch = before[box[1] : box[3], box[0] : box[2]].copy()
-        _move_into(patch, source, window, moved, visible, fill, grain, box, depth)
+        _move_into(patch, source, window, moved, visible, edge, fill, grain, box, depth)
         yield box, patch
 
 
@@ -93,6 +97,7 @@ def _move_into(
     window: Window,
     displacement: np.ndarray,
     visibility: np.ndarray,
+    edges: np.ndarray | None,
     fill: np.ndarray,
     grain: Grain | None,
     box: Box,
@@ -111,7 +116,10 @@ def _move_into(
         position[..., 1] += np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
         warped = cv2.remap(source, position, _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         if hidden:
-            share = (1 - upsampled(visibility, window, rows, box)) * _feather(inside)[..., None]
+            visible = upsampled(visibility, window, rows, box)
+            if edges is not None:
+                _sharpen(visible, warped, edges, window, rows, box)
+            share = (1 - visible) * _feather(inside)[..., None]
             part = _span(share)
             painted = (box[0] + part.start, 0, box[0] + part.stop, 0)
             paint = upsampled(fill, window, rows, painted)
@@ -119,6 +127,19 @@ def _move_into(
                 grain.add_to(paint, share[:, part, 0] > 0, (painted[0], rows.start))
             warped[:, part] = _mixed(warped[:, part], paint, share[:, part])
         np.copyto(shown, warped, where=(inside > 0)[..., None])
+
+
+def _sharpen(
+    visible: np.ndarray, moved: np.ndarray, edges: np.ndarray, window: Window, rows: slice, box: Box
+) -> None:
+    """What is visible, ``(h, w, 1)``, as the photo's own colours tell near the edges of things."""
+    part = _span(upsampled(edges[..., 4:], window, rows, box))
+    if part.start == part.stop:
+        return
+    model = upsampled(edges, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
+    colours = moved[:, part, :3] * np.float32(2 / np.iinfo(moved.dtype).max) - 1
+    told = (model[..., :3] * colours).sum(2) + model[..., 3]
+    visible[:, part, 0] += model[..., 4] * (np.clip(told, 0, 1) - visible[:, part, 0])
 
 
 def _painted(

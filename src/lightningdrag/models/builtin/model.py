@@ -136,8 +136,9 @@ class BuiltinModel:
             callback=_together([inputs.callback for inputs in asked]),
         )
         assert rendering.origin is not None
+        assert rendering.edges is not None
         colour = rendering.colour.clamp(-1, 1)
-        answers = (rendering.displacement, rendering.shown(), colour, rendering.origin)
+        answers = (rendering.displacement, rendering.shown(), colour, rendering.origin, rendering.edges)
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()

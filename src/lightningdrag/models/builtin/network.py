@@ -112,6 +112,7 @@ class Rendering:
         thing: ``(B, 1, H, W)`` share of the thing, not of the ground, in what the colour carries on.
         origin: ``(B, 2, H, W)`` like the displacement, where a colour that was put together from patches
             has its texture from; 0 where it was not.
+        edges: ``(B, 5, H, W)``, see :class:`~..protocol.MotionEdit`.
     """
 
     displacement: Tensor
@@ -119,6 +120,7 @@ class Rendering:
     colour: Tensor
     thing: Tensor
     origin: Tensor | None = None
+    edges: Tensor | None = None
 
     def shown(self) -> Tensor:
         """``(B, 1, H, W)`` share of the source in the picture: visibility, decided."""

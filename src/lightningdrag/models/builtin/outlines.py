@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightningdrag.models.builtin.constraints import FINE_HOLD, agreed, near_targets
+from lightningdrag.models.builtin.edges import by_colour
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, most_around, shrunk
 from lightningdrag.models.builtin.network import Rendering, undecided
@@ -137,18 +138,21 @@ class Outlines:
         nowhere.
         """
         assert rendering.origin is not None
-        edge = self.where & grown(self.where & (self.covered > LITTLE), 1)
+        edge = self.where & grown(self.where & (self.covered > LITTLE), 2)
         beside = self.where & grown(edge, 1) & ~edge
         soft = edge | beside
         colour = torch.lerp(sample(source, self.layers.ground), rendering.colour, self.left)
         shown = torch.where(edge, self.covered, torch.where(beside, 0.0, 1 - self.left))
         origin = torch.where(self.left > 0.5, rendering.origin, self.layers.ground + SOMEWHERE)
+        # Not at its rim: from there to the next pixel lie photo pixels whose displacement leads nowhere.
+        edges = by_colour(sample(source, self.layers.thing), self.covered) * ~grown(~edge, 1)
         return replace(
             rendering,
             displacement=torch.where(edge, self.layers.thing, rendering.displacement),
             visibility=torch.where(self.where, undecided(shown), rendering.visibility),
             colour=torch.where(soft, colour, rendering.colour),
             origin=torch.where(soft, origin, rendering.origin),
+            edges=edges,
         )
 
 
