@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,17 +12,15 @@ from torch import Tensor
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, most_around
 from lightningdrag.models.builtin.network import Rendering
-from lightningdrag.models.builtin.outlines import LITTLE, STEP, Layers, Outlines, by_colours, sharp
+from lightningdrag.models.builtin.outlines import LITTLE, Layers, Outlines, by_colours, sharp
 from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
-from lightningdrag.models.builtin.things import cut_out, length_of
+from lightningdrag.models.builtin.things import cut_out
 from lightningdrag.warp import sample
 
 RIM = 2
 """Pixels on either side of a cut that colours tell anew."""
 CUT = 0.35
 """Weight of the cut there, against what colours say."""
-GOES, STAYS = 0.75, 0.1
-"""Shares of the way from which on a pixel shows how the thing moves, and up to which how its ground does."""
 
 
 def with_cutouts(
@@ -48,8 +46,11 @@ def with_cutouts(
     def either(first: Tensor, second: Tensor) -> Tensor:
         return torch.where(is_cut, first, second)
 
-    names = [field.name for field in fields(Layers)]
-    layers = Layers(*(either(getattr(ends.layers, x), getattr(outlines.layers, x)) for x in names))
+    layers = replace(
+        outlines.layers,
+        thing=either(ends.layers.thing, outlines.layers.thing),
+        ground=either(ends.layers.ground, outlines.layers.ground),
+    )
     where, covered, left, before = (
         either(getattr(ends, x), getattr(outlines, x)) for x in ("where", "covered", "left", "before")
     )
@@ -75,28 +76,22 @@ def _ground(ends: Outlines, rendering: Rendering, batch: DragBatch) -> tuple[Ten
 
 
 def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines:
-    """How things ``(B, 1, H, W)`` bool of the sources meet their grounds."""
-    displacement, seen = rendering.displacement, rendering.shown() > 0.5
+    """How things ``(B, 1, H, W)`` bool of the sources meet their grounds.
+
+    Things go their drags' ways and all else stays: one drag says nothing of turning or growing, and what the
+    motion says of that, and of the ground, is noise.
+    """
     sides = torch.cat((~grown(~thing, RIM), ~grown(thing, RIM)), 1).float()
     rim = ~sides.any(1, keepdim=True)
     cut = thing.float() * 2 - 1
     found = torch.where(rim, by_colours(sides, batch.source, rim) + CUT * cut, cut)
-    own = sample(found, displacement)
-    way = torch.hypot(displacement[:, :1], displacement[:, 1:]) / length_of(batch)
-    moving = seen & (own > 0.5) & (way > GOES)
-    still = seen & (own < -0.5) & (way < STAYS) | (batch.mask < 0.5)
-    ground = carried_on(displacement, still.float())
-    # One drag says nothing of turning or growing, and what the motion says of it is noise.
-    thing_moves = (batch.handles - batch.targets)[:, 0, :, None, None].expand_as(displacement)
-    layers = Layers(moving, still, thing_moves, ground)
-
-    within = _within(layers.thing)
-    covered = sharp(torch.where(within, sample(found, layers.thing), -1))
-    left = most_around(sharp(sample(found, layers.ground)), MARGIN)
-    left = torch.maximum(left, (~seen & (covered < 0.5)).float())
-    apart = (layers.thing - layers.ground).square().sum(1, keepdim=True) > STEP**2
-    before = grown(covered > LITTLE, 1) & (batch.mask > 0.5)
-    return Outlines((batch.mask > 0.5) & apart, covered, left, layers, before)
+    way = (batch.handles - batch.targets)[:, 0, :, None, None].expand_as(rendering.displacement)
+    covered = sharp(torch.where(_within(way), sample(found, way), -1))
+    hidden = (rendering.shown() < 0.5) & (covered < 0.5)
+    left = torch.maximum(most_around(sharp(found), MARGIN), hidden.float())
+    inside = batch.mask > 0.5
+    layers = Layers(covered > 0.5, left < 0.5, way, torch.zeros_like(way))
+    return Outlines(inside, covered, left, layers, grown(covered > LITTLE, 1) & inside)
 
 
 def _within(displacement: Tensor) -> Tensor:
