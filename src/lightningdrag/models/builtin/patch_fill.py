@@ -25,7 +25,7 @@ from lightningdrag.warp import sample
 SIDE = 5
 """Pixels of a patch's side, at each scale."""
 REACH = SIDE // 2
-ROUNDS = (2, 3, 4)
+ROUNDS = (1, 2, 4)
 """Searches at 1, 1/2 and 1/4 of the window: each puts the fill together anew."""
 DEEP = 3
 """Cells from its rim to its middle: a hole that is deeper at 1/2 is begun at 1/4."""
@@ -218,8 +218,14 @@ class _Search:
         Args:
             offsets: the coarser scale's, y and x; None searches all places first.
         """
-        y, x = self.targets.T
-        places = None if offsets is None else self.targets + 2 * offsets[:, y // 2, x // 2].T
+        places = None
+        if offsets is not None:
+            y, x = self.targets.T
+            places = self._inside(self.targets + 2 * offsets[:, y // 2, x // 2].T)
+            # What the coarser scale found, as it looks at this one: made larger it would be soft, and lead to
+            # what is.
+            misfit = self.looks[self._index(places), -1]
+            self.lay(self.spread(places - self.targets), misfit)
         for _ in range(rounds):
             places, misfit = self.nearest(places)
             offsets = self.spread(places - self.targets)
