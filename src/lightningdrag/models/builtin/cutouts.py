@@ -21,6 +21,8 @@ RIM = 2
 """Pixels on either side of a cut that colours tell anew."""
 CUT = 0.35
 """Weight of the cut there, against what colours say."""
+AROUND = 4
+"""Pixels around where a thing stood that are hidden with it: tinged by it, or in its shade."""
 
 
 def with_cutouts(
@@ -88,7 +90,7 @@ def _outlines(thing: Tensor, rendering: Rendering, batch: DragBatch) -> Outlines
     way = (batch.handles - batch.targets)[:, 0, :, None, None].expand_as(rendering.displacement)
     covered = sharp(torch.where(_within(way), sample(found, way), -1))
     hidden = (rendering.shown() < 0.5) & (covered < 0.5)
-    left = torch.maximum(most_around(sharp(found), MARGIN), hidden.float())
+    left = torch.maximum(most_around(sharp(found), AROUND), hidden.float())
     inside = batch.mask > 0.5
     layers = Layers(covered > 0.5, left < 0.5, way, torch.zeros_like(way))
     return Outlines(inside, covered, left, layers, grown(covered > LITTLE, 1) & inside)
