@@ -62,7 +62,7 @@ def with_shifts(seen: Tensor, shown: Tensor, thing: Tensor, ground: Tensor) -> T
 
 def without_shifts(seen: Tensor, shown: Tensor, thing: Tensor, ground: Tensor) -> Tensor:
     """Begun with the ground carried on."""
-    with changed((patch_fill._Scale,), {"carried_on": lambda scale: (scale.picture, None)}):
+    with changed((patch_fill._Scale,), {"shifts": lambda scale: None}):
         return with_shifts(seen, shown, thing, ground)
 
 

@@ -49,6 +49,17 @@ def test_all_of_it_goes_the_drag_s_way_however_the_motion_bends_it() -> None:
     torch.testing.assert_close(within, torch.tensor([-float(SHIFT), 0.0]).view(2, 1, 1).expand_as(within))
 
 
+def test_what_it_tinges_leaves_with_it() -> None:
+    """Its shade on the ground, three pixels wide."""
+    shade = torch.zeros(1, 1, SIDE, SIDE)
+    shade[..., 37:91, 21:67] = 1
+    shade[block(24) > 0] = 0
+    source = picture(block(24)) - 0.15 * shade
+    result = finished(vague(), batch(source), [True]).compose(source)
+    left = (shade > 0) & (block(24 + SHIFT - 4, width=48) == 0)
+    assert (result - GROUND.view(1, 3, 1, 1)).mean(1, keepdim=True)[left].abs().mean() < 0.05
+
+
 def test_outside_the_mask_and_in_other_edits_of_a_batch_nothing_is_parted() -> None:
     source = picture(block(24)).expand(2, -1, -1, -1)
     mask = torch.zeros(2, 1, SIDE, SIDE)

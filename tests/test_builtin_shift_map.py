@@ -76,3 +76,12 @@ def test_without_anything_that_is_seen_there_are_no_shifts() -> None:
 def test_a_picture_without_a_hole_is_not_shifted() -> None:
     nothing = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     assert not shift_map(stripes(), nothing, nothing).any()
+
+
+def test_a_hole_wider_than_the_picture_s_shifts_is_filled_to_its_middle() -> None:
+    y, x = torch.meshgrid(*(2 * [torch.arange(SIZE)]), indexing="ij")
+    picture = torch.stack((y % 5, x % 5, (x + y) % 5)) / 4.0
+    hole = box(8, 8, 40, 34)
+    shifts = shift_map(picture.masked_fill(hole, 0.5), hole, hole)
+    assert shifts[:, hole].any(0).all()
+    assert (shown(picture, shifts) - picture).abs().mean(0)[hole].mean() < 0.05

@@ -138,8 +138,10 @@ def _sharpen(
         return
     model = upsampled(edges, window, rows, (box[0] + part.start, 0, box[0] + part.stop, 0))
     colours = moved[:, part, :3] * np.float32(2 / np.iinfo(moved.dtype).max) - 1
-    told = (model[..., :3] * colours).sum(2) + model[..., 3]
-    visible[:, part, 0] += model[..., 4] * (np.clip(told, 0, 1) - visible[:, part, 0])
+    told = np.clip((model[..., :3] * colours).sum(2) + model[..., 3], 0, 1)
+    if moved.shape[2] == 4:
+        told *= moved[:, part, 3] > 0  # what is transparent has its colour from beside it
+    visible[:, part, 0] += model[..., 4] * (told - visible[:, part, 0])
 
 
 def _painted(

@@ -108,9 +108,9 @@ class MotionEdit:
         origin: ``(B, 2, H, W)`` like d, where the colour's texture comes from in the source: from there a
             photo that is larger than the window lends it what the window does not show. 0 = nowhere; what
             has its origin right here is a thousandth of a pixel from it.
-        edges: ``(B, 5, H, W)``, how v follows from source(p + d(p)) where a thing ends: three slopes and a
-            level, and from 0 to 1 how far that is to be believed. A photo that is larger than the window
-            shows by its own pixels where the thing ends.
+        edges: ``(B, 5, H, W)``, how v follows from source(p + d(p)), in [-1, 1], where a thing ends: three
+            slopes and a level, and from 0 to 1 how far that is to be believed. A photo that is larger than
+            the window shows by its own pixels where the thing ends.
     """
 
     displacement: Tensor

@@ -17,7 +17,7 @@ REACH = 2
 NOISE = 0.01
 """Variance of colours, from -1 to 1, that tells nothing."""
 LITTLE = 0.02
-"""By so much a share has to differ within REACH for there to be an edge."""
+"""By so much a share differs within REACH where an edge is looked at, and within a pixel where it is told."""
 
 
 def by_colour(picture: Tensor, share: Tensor) -> Tensor:
@@ -32,24 +32,26 @@ def by_colour(picture: Tensor, share: Tensor) -> Tensor:
         of the share's variance they explain, 0 away from edges.
     """
     edge = grown(most_around(share, REACH) - least_around(share, REACH) > LITTLE, REACH)[:, 0]
-    model = torch.zeros_like(picture[:, :1]).expand(-1, 5, -1, -1).clone()
+    model = torch.zeros_like(picture[:, :1]).repeat(1, 5, 1, 1)
     if not edge.any():
         return model
-    both = torch.cat((picture, share), 1)
-    products = (both[:, :, None] * both[:, None]).flatten(1, 2)
-    means = _mean(torch.cat((both, products), 1)).movedim(1, -1)[edge]  # (N, 4 + 16)
-    mean, second = means[:, :4], means[:, 4:].unflatten(1, (4, 4))
-    covariance = (second - mean[:, :, None] * mean[:, None]).cpu()  # not every device solves
+    values = _around(torch.cat((picture, share), 1), edge)
+    mean = values.mean(1, keepdim=True)
+    covariance = ((values - mean).mT @ (values - mean) / values.shape[1]).cpu()  # not every device solves
     slope = torch.linalg.solve(covariance[:, :3, :3] + NOISE * torch.eye(3), covariance[:, :3, 3:])[..., 0]
     told = (slope * covariance[:, :3, 3]).sum(1) / covariance[:, 3, 3].clamp_min(1e-6)
     slope, told = slope.to(mean), told.clamp(0, 1).to(mean)
-    level = mean[:, 3] - (slope * mean[:, :3]).sum(1)
+    level = mean[:, 0, 3] - (slope * mean[:, 0, :3]).sum(1)
     model.movedim(1, -1)[edge] = torch.cat((slope, level[:, None], told[:, None]), 1)
-    model = _mean(model)
+    model = F.avg_pool2d(F.pad(model, (REACH,) * 4, mode="replicate"), 2 * REACH + 1, stride=1)
     model[:, 4:] *= most_around(share, 1) - least_around(share, 1) > LITTLE
     return model
 
 
-def _mean(image: Tensor) -> Tensor:
-    side = 2 * REACH + 1
-    return F.avg_pool2d(F.pad(image, (REACH,) * 4, mode="replicate"), side, stride=1)
+def _around(image: Tensor, where: Tensor) -> Tensor:
+    """What stands in ``(B, C, H, W)`` within REACH of N pixels of ``(B, H, W)`` bool, ``(N, side^2, C)``."""
+    edit, row, column = where.nonzero().T[..., None]
+    steps = torch.arange(-REACH, REACH + 1, device=image.device)
+    down, right = torch.cartesian_prod(steps, steps).T
+    row, column = (row + down).clamp(0, where.shape[1] - 1), (column + right).clamp(0, where.shape[2] - 1)
+    return image.movedim(1, -1)[edit, row, column]

@@ -18,7 +18,7 @@ from torch import Tensor
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, shrunk
 from lightningdrag.models.builtin.network import Rendering
-from lightningdrag.models.builtin.shift_map import shift_map
+from lightningdrag.models.builtin.shift_map import shift_map, shifted
 from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.warp import sample
 
@@ -65,7 +65,10 @@ def patched(rendering: Rendering, batch: DragBatch, before: Tensor | None = None
         inputs = (x.float() for x in (moved, moves, shown, rendering.colour, rendering.thing))
         fills = [patch_fill(*parts) for parts in zip(*inputs, before, strict=True)]
     colour, offset = (torch.stack(parts) for parts in zip(*fills, strict=True))
-    origin = (offset + _picked(rendering.displacement, offset)) * offset.any(1, keepdim=True)
+    moved_by = torch.stack(
+        [shifted(field, xy.flip(0).long()) for field, xy in zip(rendering.displacement, offset, strict=True)]
+    )
+    origin = (offset + moved_by) * offset.any(1, keepdim=True)
     return replace(rendering, colour=colour, origin=origin)
 
 
@@ -79,7 +82,8 @@ def patch_fill(
 ) -> tuple[Tensor, Tensor]:
     """Put together what is hidden from patches of what is not.
 
-    Deterministic: other fills follow from other colours.
+    Deterministic: other fills follow from other colours, but where a whole thing stands before them hardly,
+    for there it begins with how the picture goes on.
 
     Args:
         picture: ``(3, h, w)`` in [-1, 1], the source at its displacement; h and w are multiples of 4.
@@ -107,19 +111,14 @@ def patch_fill(
     scales = _scales(whole)
     if not scales:
         return colour, nothing
-    fill = scales[-1].picture
     offsets: Tensor | None = None
     if before.any() and (quarter := whole.half().half()).seen.sum() >= FEW:
-        scales = scales[:2]
-        fill, offsets = quarter.carried_on()
+        scales, offsets = scales[:2], quarter.shifts()
     for scale, rounds in reversed(list(zip(scales, ROUNDS, strict=False))):
-        if fill.shape != scale.picture.shape:
-            fill = F.interpolate(fill[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
-        search = _Search(scale, torch.where(scale.hole, fill, scale.picture), 2 if scale is scales[0] else 1)
+        search = _Search(scale, 2 if scale is scales[0] else 1)
         offsets = search.run(rounds, offsets)
-        fill = search.fill.T.unflatten(1, (search.height, search.width))
     assert offsets is not None
-    fill = fill + search.missing_tone()
+    fill = search.fill.T.unflatten(1, hole.shape[1:]) + search.missing_tone()
     offset = torch.where(hole, search.commonest(offsets), 0).to(nothing).flip(0)
     return torch.where(hole, fill, colour), offset
 
@@ -145,13 +144,9 @@ class _Scale:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
         return shrunk(~(self.hole | self.aside)[0], REACH)
 
-    def carried_on(self) -> tuple[Tensor, Tensor]:
-        """The picture with its hole filled from where it goes on in the same way, and the offsets to there,
-        ``(2, h, w)``, y and x."""
-        closed = (self.hole | self.aside)[0]
-        offsets = shift_map(self.picture, self.hole[0], closed)
-        fill = _picked(self.picture[None], offsets[None].flip(1))[0]
-        return torch.where(self.hole, fill, self.picture), offsets
+    def shifts(self) -> Tensor:
+        """From where the picture goes on in its hole, ``(2, h, w)``, y and x."""
+        return shift_map(self.picture, self.hole[0], (self.hole | self.aside)[0])
 
     def is_deep(self) -> bool:
         """Is any of the hole farther than DEEP cells from what is seen?"""
@@ -192,8 +187,8 @@ class _Search:
         laid: the offsets ``(2, h, w)`` and the weights ``(1, h, w)`` of which the fill was put together.
     """
 
-    def __init__(self, scale: _Scale, fill: Tensor, stride: int) -> None:
-        self.fill, self.hole, self.seen = _listed(fill), scale.hole[0], scale.seen
+    def __init__(self, scale: _Scale, stride: int) -> None:
+        self.fill, self.hole, self.seen = _listed(scale.picture), scale.hole[0], scale.seen
         self.laid: tuple[Tensor, Tensor]
         self.closed = self.hole | scale.aside[0]
         self.height, self.width = self.hole.shape
@@ -222,8 +217,7 @@ class _Search:
         if offsets is not None:
             y, x = self.targets.T
             places = self._inside(self.targets + 2 * offsets[:, y // 2, x // 2].T)
-            # What the coarser scale found, as it looks at this one: made larger it would be soft, and lead to
-            # what is.
+            # As what was found there looks here: made larger it would be soft, and lead to what is.
             misfit = self.looks[self._index(places), -1]
             self.lay(self.spread(places - self.targets), misfit)
         for _ in range(rounds):
@@ -381,12 +375,3 @@ def _mean(image: Tensor) -> Tensor:
 def _listed(image: Tensor) -> Tensor:
     """``(C, h, w)`` as ``(h * w, C)``, the channels of a pixel one behind the other."""
     return image.flatten(1).T.contiguous()
-
-
-def _picked(field: Tensor, offset: Tensor) -> Tensor:
-    """A field ``(B, C, h, w)`` at whole offsets ``(B, 2, h, w)`` from each pixel."""
-    height, width = field.shape[-2:]
-    y, x = torch.meshgrid(*(torch.arange(n, device=field.device) for n in (height, width)), indexing="ij")
-    index = (y + offset[:, 1].long()) * width + x + offset[:, 0].long()
-    flat = index.flatten(1)[:, None].expand(-1, field.shape[1], -1)
-    return field.flatten(2).gather(2, flat).unflatten(2, (height, width))

@@ -45,12 +45,29 @@ def shift_map(picture: Tensor, hole: Tensor, closed: Tensor) -> Tensor:
         closed: ``(h, w)`` bool, the hole and whatever else is not to be shown.
 
     Returns:
-        ``(2, h, w)`` int64, y and x; 0 elsewhere, and everywhere if there are no shifts.
+        ``(2, h, w)`` int64, y and x, each to what is seen; 0 elsewhere, and where no shifts lead there.
     """
     shifts = common_shifts(picture, hole, closed)
+    if not len(shifts):
+        return torch.zeros((2, *hole.shape), dtype=torch.long, device=hole.device)
+    found = _chosen(picture, hole, closed, shifts)
+    filled, left = picture, hole
+    while True:
+        # Deep in a large hole no shift leads out of it: there what is filled by now is seen, too.
+        reached = left & found.any(0)
+        left = left & ~reached
+        if not left.any() or not reached.any():
+            return found
+        filled = torch.where(reached, shifted(filled, found), filled)
+        further = _chosen(filled, left, closed & ~(hole & ~left), shifts) * left
+        found = found + torch.where(further.any(0), further + shifted(found * hole, further), 0)
+
+
+def _chosen(picture: Tensor, hole: Tensor, closed: Tensor, shifts: Tensor) -> Tensor:
+    """Of some shifts the best ones, ``(2, h, w)``; 0 where none leads to what is seen."""
     found = torch.zeros((2, *hole.shape), dtype=torch.long, device=hole.device)
     nodes = (grown(hole, 1) & (hole | ~closed)).nonzero()  # (N, 2)
-    if not len(shifts) or not len(nodes):
+    if not len(nodes):
         return found
     shown, seen = _looked_up(picture, closed, nodes[:, None] + shifts)
     own = picture[:, nodes[:, 0], nodes[:, 1]].T[:, None]
@@ -90,8 +107,7 @@ def common_shifts(picture: Tensor, hole: Tensor, closed: Tensor) -> Tensor:
     peaks = smooth * ((most_around(smooth, 1) == smooth) & (smooth > 0))
     count = min(SHIFTS, int((peaks > 0).sum()))
     index = peaks.flatten().topk(count).indices
-    offsets = torch.stack((index // votes.shape[1] - height, index % votes.shape[1] - width), 1)
-    return offsets[offsets.abs().amax(1) >= LEAST]
+    return torch.stack((index // votes.shape[1] - height, index % votes.shape[1] - width), 1)
 
 
 def _least_cost(cost: Tensor, apart: Tensor, neighbours: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -135,3 +151,9 @@ def _looked_up(picture: Tensor, closed: Tensor, places: Tensor) -> tuple[Tensor,
     inside = places.clamp(min=0).minimum(last)
     y, x = inside.unbind(-1)
     return picture[:, y, x].movedim(0, -1), (inside == places).all(-1) & ~closed[y, x]
+
+
+def shifted(image: Tensor, shifts: Tensor) -> Tensor:
+    """An image ``(C, h, w)`` at shifts ``(2, h, w)`` int64, y and x, from each cell."""
+    y, x = torch.meshgrid(*(torch.arange(n, device=image.device) for n in image.shape[1:]), indexing="ij")
+    return image[:, y + shifts[0], x + shifts[1]]
