@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -48,11 +48,8 @@ def with_cutouts(
     def either(first: Tensor, second: Tensor) -> Tensor:
         return torch.where(is_cut, first, second)
 
-    layers = replace(
-        outlines.layers,
-        thing=either(ends.layers.thing, outlines.layers.thing),
-        ground=either(ends.layers.ground, outlines.layers.ground),
-    )
+    names = [field.name for field in fields(Layers)]
+    layers = Layers(*(either(getattr(ends.layers, x), getattr(outlines.layers, x)) for x in names))
     where, covered, left, before = (
         either(getattr(ends, x), getattr(outlines, x)) for x in ("where", "covered", "left", "before")
     )
