@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightningdrag import Drag, DragEditor
+from lightningdrag.models.builtin import things
 from lightningdrag.models.builtin.cutouts import _within, with_cutouts
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.network import Rendering
@@ -120,3 +121,40 @@ def test_one_drag_moves_a_thing_of_a_photo_whole(
     column, row, width, height = ground
     rim = slice(row, row + height), slice(column, column + width)
     assert np.abs(after[rim] - before[rim]).mean() > 20
+
+
+@pytest.mark.parametrize(
+    ("photo", "drag", "whole"),
+    [
+        ("flower", Drag((320, 210), (380, 210)), [True, False]),
+        ("china", Drag((200, 180), (170, 160)), [False, True]),
+        ("chelsea", Drag((262, 232), (232, 238)), [False]),
+    ],
+)
+def test_a_drag_may_be_read_in_two_ways(
+    photo: str, drag: Drag, whole: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clear thing goes whole, or else as the motion says; of another that is the second reading."""
+    editor = DragEditor.from_pretrained("builtin")
+    two = editor.edit(EXAMPLES / f"{photo}.jpg", [drag], seed=0, num_images=2)
+    one = editor.edit(EXAMPLES / f"{photo}.jpg", [drag], seed=0)
+    assert one.whole == two.whole == whole[0]
+    assert np.array_equal(one.image, two.image)
+    assert (two.mask >= one.mask).all()
+    monkeypatch.setattr(things, "LEAST_AREA", 1.0)  # nothing is cut out
+    bends = editor.edit(EXAMPLES / f"{photo}.jpg", [drag], seed=0)
+    assert not bends.whole
+    assert np.array_equal(bends.image, two.images[0]) != whole[0]
+    if whole[0]:
+        assert np.array_equal(bends.image, two.images[1])
+
+
+def test_candidates_of_a_thing_that_is_moved_whole_differ_in_what_it_uncovers() -> None:
+    flower, drag = EXAMPLES / "flower.jpg", Drag((250, 330), (230, 360))
+    result = DragEditor.from_pretrained("builtin").edit(flower, [drag], seed=0, num_images=3)
+    first, _, third = (np.asarray(image).astype(int) for image in result.images)
+    differs = np.abs(first - third).max(2) > 8
+    y, x = np.indices(differs.shape)
+    thing = np.hypot(y - 252, x - 288) < 95
+    assert not differs[thing].any()
+    assert differs[~thing].sum() > 200

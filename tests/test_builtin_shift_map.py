@@ -85,3 +85,26 @@ def test_a_hole_wider_than_the_picture_s_shifts_is_filled_to_its_middle() -> Non
     shifts = shift_map(picture.masked_fill(hole, 0.5), hole, hole)
     assert shifts[:, hole].any(0).all()
     assert (shown(picture, shifts) - picture).abs().mean(0)[hole].mean() < 0.05
+
+
+def test_luck_chooses_among_ways_to_go_on_that_are_alike() -> None:
+    picture = torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 0.05
+    hole = box(18, 18, 12, 12)
+    ways = [
+        shift_map(picture, hole, hole, luck)
+        for luck in (
+            None,
+            torch.zeros(SIZE, SIZE),
+            *torch.randn(2, SIZE, SIZE, generator=torch.Generator().manual_seed(1)),
+        )
+    ]
+    assert torch.equal(ways[0], ways[1])
+    for first, second in ((1, 2), (2, 3)):
+        assert (ways[first] != ways[second]).any(0)[hole].float().mean() > 0.5
+
+
+def test_no_luck_makes_a_line_go_on_elsewhere() -> None:
+    picture, hole = stripes(), box(16, 16, 14, 14)
+    luck = torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    shifts = shift_map(picture.masked_fill(hole, 0.0), hole, hole, luck)
+    assert (shown(picture, shifts) - picture).abs().mean(0)[hole].mean() < 0.15

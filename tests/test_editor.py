@@ -73,12 +73,12 @@ class Finder(Painter):
         super().__init__()
         self.rooms: list[Tensor] = []
 
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
         assert inputs.mask.shape == encoded.window.shape[2:]
         self.rooms.append(inputs.mask)
         found = torch.zeros_like(inputs.mask)
         found[:, : found.shape[1] // 2] = True
-        return Followers(found, torch.tensor([[20.0, 90.0], [1.0, 30.0], [110.0, 60.0]]))
+        return [Followers(found, torch.tensor([[20.0, 90.0], [1.0, 30.0], [110.0, 60.0]]))]
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
@@ -169,6 +169,59 @@ def test_what_goes_along_is_dragged_with_the_first_drag_and_is_not_in_the_reques
     assert result.request.drags == (first,)
     again = DragEditor(Finder()).edit(noise(200, 200), [((60, 100), (80, 100))], result.mask, seed=0)
     assert again.drags == (first,)
+
+
+class Reader(Finder):
+    """One that may mean the left half with companions, or the right half whole."""
+
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
+        [left] = super().followers(encoded, inputs)
+        readings = [left, Followers(~left.mask, torch.zeros(0, 2), whole=True)]
+        return readings[: inputs.num_images]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_step": 9}])
+def test_the_readings_of_drags_take_turns_with_the_candidates(options: dict[str, float]) -> None:
+    """Each in its own mask, and the same however many there are."""
+    pixels, drags = noise(200, 200), [((60, 100), (80, 100))]
+    results, steps = {}, []
+    for count in (1, 2, 3):
+        model = Reader()
+        seen: list[tuple[int, int]] = []
+        tell = lambda step, total, seen=seen: seen.append((step, total))  # noqa: E731
+        results[count] = DragEditor(model).edit(
+            pixels, drags, num_images=count, seed=0, steps=2, callback=tell, **options
+        )
+        steps.append([step for step, _ in seen])
+        assert {total for _, total in seen} == {len(seen)}
+        assert [inputs.whole for inputs in model.inputs] == sorted(inputs.whole for inputs in model.inputs)
+    assert all(each == list(range(1, len(each) + 1)) for each in steps)
+    changed = [(photo.pixels != pixels).any((0, 2)) for photo in results[3].photos]
+    for columns, left in zip(changed, (True, False, True), strict=True):
+        assert columns[:50].any() == left
+        assert columns[110:].any() != left
+    for count in (1, 2):
+        for one, other in zip(results[count].images, results[3].images, strict=False):
+            assert np.array_equal(one, other)
+    assert not results[1].mask[:, 110:].any()
+    assert results[3].mask.all()
+    assert len({result.drags for result in results.values()}) == 1
+    assert not any(result.whole for result in results.values())
+
+
+def test_a_result_tells_whether_it_moves_a_thing_whole_and_another_edit_can_be_told() -> None:
+    class Whole(Reader):
+        def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
+            inputs = dataclasses.replace(inputs, num_images=2)
+            return super().followers(encoded, inputs)[:0:-1]
+
+    session = DragEditor(model := Whole()).open(noise(200, 200))
+    result = session.edit([((160, 100), (180, 100))], seed=0)
+    assert result.whole
+    part = dataclasses.replace(result.request, mask=result.mask)
+    assert not session.run(part).whole
+    assert session.run(part, whole=True).whole
+    assert [inputs.whole for inputs in model.inputs] == [True, False, True]
 
 
 @pytest.mark.parametrize("given", [np.eye(200, dtype=bool), None])

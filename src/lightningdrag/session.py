@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +52,13 @@ _PREVIEW = WarpModel(working_area=96 * 96)
 
 
 @dataclass(frozen=True)
-class _Settled:
-    """The mask of a request, and what the model found with it, if it was the model that found it."""
+class _Reading:
+    """One way to read a request: where the photo may change, and what the model found that goes along, if it
+    was the model that found that."""
 
     mask: np.ndarray
     companions: tuple[Point, ...] = ()
     whole: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class EditResult:
     Attributes:
         photos: the candidates at the source's size and depth, with all that it carried.
         mask: ``(H, W)`` bool, the mask that was used: outside it every pixel is the source's.
-        drags: those that were made, with auxiliary ones.
+        drags: those that were made, with auxiliary ones; of several readings of an edit without a mask the
+            first candidate's.
+        whole: the first candidate moves one thing whole, which the model has cut out.
         request: the request with its seed settled; repeating it gives the same images.
         seconds: wall time of the edit, opening the photo not included; of all edits made together.
         warnings: what had to be changed, and what opening the photo had to change.
@@ -79,6 +81,7 @@ class EditResult:
     drags: tuple[Drag, ...]
     request: EditRequest
     seconds: float
+    whole: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -121,7 +124,7 @@ class EditSession:
         self._round = 0
         self._proposed: EditResult | None = None
         self._encoded: OrderedDict[Window, Encoded] = OrderedDict()
-        self._searched: tuple[tuple[Drag, ...], Window, Followers] | None = None
+        self._searched: tuple[tuple[Drag, ...], int, Window, Sequence[Followers]] | None = None
 
     @property
     def photo(self) -> Photo:
@@ -163,7 +166,8 @@ class EditSession:
             RequestError: as :meth:`edit`.
         """
         request, _ = request_of(drags, None).fitted(self.photo.width, self.photo.height)
-        return self._settled(request).mask
+        [reading, *_], _ = self._readings(request)
+        return reading.mask
 
     def edit(
         self,
@@ -177,23 +181,43 @@ class EditSession:
         return self.run(request_of(drags, mask, **options), callback)
 
     @kept_memory()
-    def run(self, request: EditRequest, callback: Callback | None = None) -> EditResult:
-        """Propose the edit that a request says. Raises as ``DragEditor.edit``."""
-        return in_step(self._model, [self.proposal(request, callback)])[0]
+    def run(
+        self, request: EditRequest, callback: Callback | None = None, *, whole: bool = False
+    ) -> EditResult:
+        """Propose the edit that a request says. Raises as ``DragEditor.edit``.
 
-    def proposal(self, request: EditRequest, callback: Callback | None) -> Generator[Call, Any, EditResult]:
-        """An edit as a dialogue, so that several can ask their model together."""
+        Args:
+            whole: its drags, in a mask that is given, are known to move one thing whole, from another
+                result's ``whole``.
+        """
+        return in_step(self._model, [self.proposal(request, callback, whole=whole)])[0]
+
+    def proposal(
+        self, request: EditRequest, callback: Callback | None, *, whole: bool = False
+    ) -> Generator[Call, Any, EditResult]:
+        """An edit as a dialogue, so that several can ask their model together.
+
+        Its readings take turns with the candidates.
+        """
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        settled = self._settled(fitted)
-        mask, more = settled.mask, list(settled.warnings)
+        readings, more = self._readings(fitted, whole)
         seed = secrets.randbits(31) if request.seed is None else request.seed
-        drags = augmented(fitted.drags, fitted.augment, photo.width, photo.height, mask)
-        companions = [(drags[0], place) for place in settled.companions]
-        drags = accompanied(drags, companions, photo.width, photo.height, mask)
-        asked = replace(fitted, drags=drags, seed=seed)
-        photos, painted = yield from self._stages(asked, mask, settled.whole, callback)
+        every = [self._drags(fitted, reading) for reading in readings]
+        asked = [
+            replace(
+                fitted, drags=drags, seed=seed, num_images=len(range(first, fitted.num_images, len(every)))
+            )
+            for first, drags in enumerate(every)
+        ]
+        calls = sum(self._calls(each) for each in asked)
+        progress = (_part(callback, call, calls) for call in range(calls))
+        photos = [photo] * fitted.num_images
+        for first, (each, reading) in enumerate(zip(asked, readings, strict=True)):
+            made, painted = yield from self._stages(each, reading, progress)
+            photos[first :: len(readings)] = made
+        mask = np.logical_or.reduce([reading.mask for reading in readings])
         if all(drag.is_pin for drag in fitted.drags):
             more.append("no drag moves anything: each target is its handle")
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
@@ -201,9 +225,10 @@ class EditSession:
         self._proposed = EditResult(
             photos=tuple(photos),
             mask=mask,
-            drags=drags,
+            drags=every[0],
             request=replace(request, seed=seed),
             seconds=time.perf_counter() - start,
+            whole=readings[0].whole,
             warnings=(*photo.warnings, *warnings, *more),
         )
         return self._proposed
@@ -255,37 +280,57 @@ class EditSession:
         self._encoded.clear()
         self._searched = None
 
-    def _settled(self, request: EditRequest) -> _Settled:
-        """The mask of a fitted request; one that is not given is found by the model if it can."""
+    def _readings(self, request: EditRequest, whole: bool = False) -> tuple[list[_Reading], list[str]]:
+        """How a fitted request may be read, the likeliest first and as many at most as it has candidates, and
+        what to say; a mask that is not given is found by the model if it can."""
         model, drags, size = self._model, request.drags, (self.photo.width, self.photo.height)
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             mask, warnings = request.settled_mask(*size)
-            return _Settled(mask, warnings=tuple(warnings))
-        if self._searched is None or self._searched[0] != drags:
+            return [_Reading(mask, whole=whole)], warnings
+        if self._searched is None or self._searched[:2] != (drags, request.num_images):
             room = search_room(drags, *size)
             window = window_for(model, room, drags)
-            inputs = drag_inputs(window, drags, room, request)
-            self._searched = drags, window, model.followers(self._encode(self.photo, window), inputs)
-        _, window, found = self._searched
+            found = model.followers(
+                self._encode(self.photo, window), drag_inputs(window, drags, room, request)
+            )
+            self._searched = drags, request.num_images, window, found
+        *_, window, found = self._searched
+        return [self._reading(each, window, drags) for each in found], []
+
+    def _reading(self, found: Followers, window: Window, drags: Sequence[Drag]) -> _Reading:
+        """What was found in a window, in the photo."""
+        size = self.photo.width, self.photo.height
         mask = window.photo_mask(found.mask.numpy(), *size)
         mask |= ways(drags, *size)  # of drags that are too short for the window, too
         places = window.to_photo(found.companions.numpy()).tolist()
-        return _Settled(mask, tuple((x, y) for x, y in places), found.whole)
+        return _Reading(mask, tuple((x, y) for x, y in places), found.whole)
+
+    def _drags(self, request: EditRequest, reading: _Reading) -> tuple[Drag, ...]:
+        """A request's drags and the auxiliary ones."""
+        size, mask = (self.photo.width, self.photo.height), reading.mask
+        drags = augmented(request.drags, request.augment, *size, mask)
+        return accompanied(drags, [(drags[0], place) for place in reading.companions], *size, mask)
+
+    def _calls(self, request: EditRequest) -> int:
+        """How often :meth:`_stages` asks the model."""
+        return 1 + (len(split(request.drags, request.max_step)) - 1) * request.num_images
 
     def _stages(
-        self, request: EditRequest, mask: np.ndarray, whole: bool, callback: Callback | None
+        self, request: EditRequest, reading: _Reading, progress: Iterator[Callback | None]
     ) -> Generator[Call, Any, tuple[list[Photo], bool]]:
         """All candidates through all stages of a split drag, each stage on its own last result; and whether
         the model painted them.
 
         After the first stage each candidate goes on alone: with a generator of its own, so that it is the
         same however many there are, and at the temperature that the model has for it among the others.
+
+        Args:
+            progress: a callback for each call of the model.
         """
+        mask, seed = reading.mask, request.seed or 0
         first, *later = split(request.drags, request.max_step)
         window = window_for(self._model, mask, request.drags)
-        seed = request.seed or 0
-        calls, call = 1 + len(later) * request.num_images, 1
-        inputs = drag_inputs(window, first, mask, request, _part(callback, 0, calls), whole=whole)
+        inputs = drag_inputs(window, first, mask, request, next(progress), whole=reading.whole)
         answer = yield self._encode(self.photo, window), inputs, torch.Generator().manual_seed(seed)
         photos = compose(self.photo, window, answer, mask)
         seeds = torch.randint(2**62, (len(photos),), generator=torch.Generator().manual_seed(seed))
@@ -293,13 +338,12 @@ class EditSession:
         for drags in later:
             for index, source in enumerate(photos):
                 inputs = replace(
-                    drag_inputs(window, drags, mask, request, _part(callback, call, calls), whole=whole),
+                    drag_inputs(window, drags, mask, request, next(progress), whole=reading.whole),
                     num_images=1,
                     temperature=self._temperature(request, index),
                 )
                 answer = yield self._encode(source, window), inputs, generators[index]
                 [photos[index]] = compose(source, window, answer, mask)
-                call += 1
         return photos, isinstance(answer, PaintedEdit)
 
     def _temperature(self, request: EditRequest, candidate: int) -> float | None:

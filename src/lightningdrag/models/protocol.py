@@ -171,13 +171,13 @@ class BatchModel(Protocol):
 
 @dataclass(frozen=True)
 class Followers:
-    """What follows some drags.
+    """What follows some drags, by one reading of them.
 
     Attributes:
         mask: ``(H, W)`` bool, on the CPU: where it was and where it goes, with room around it.
         companions: ``(M, 2)`` float32, on the CPU: places, (x, y), to which the rest of a rigid thing goes
             the same way as the only drag.
-        whole: it is one thing that has an outline.
+        whole: it is one thing that has an outline, and moves as it is.
     """
 
     mask: Tensor
@@ -189,8 +189,13 @@ class Followers:
 class MaskModel(Protocol):
     """A ``DragModel`` that finds what follows some drags, which makes a better mask than the drags alone."""
 
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
-        """Look for it within the mask of the inputs; their options say nothing here."""
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> Sequence[Followers]:
+        """Look for it within the mask of the inputs.
+
+        Drags may be read in several ways: the whole thing is meant, or a part of it. The likeliest comes
+        first, and there are as many at most as the inputs ask for candidates; their other options say
+        nothing here.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,30 @@ def motion_prior(evidence: Evidence, kind: str = "source") -> Tensor:
     field = fields.get(kind, torch.zeros_like(evidence.anchored))
     visible = torch.ones_like(field[:, :1]) if kind != "noise" else torch.zeros_like(field[:, :1])
     return F.avg_pool2d(torch.cat((field, visible), 1), 2)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A motion of one edit.
+
+    Attributes:
+        displacement: ``(1, 2, h, w)`` in pixels of the window.
+        visibility: ``(1, 1, h, w)`` logits.
+    """
+
+    batch: DragBatch
+    displacement: Tensor
+    visibility: Tensor
+
+    def field(self) -> np.ndarray:
+        """The displacement, ``(h, w, 2)``."""
+        return self.displacement[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def thing(self, *, known: bool = False) -> np.ndarray | None:
+        """What it moves whole, ``(H, W)`` bool, if there is such a thing; see :func:`cut_out`."""
+        shown = decided(upsample(self.visibility, MOTION_STRIDE))
+        [thing] = cut_out(upsample(self.displacement, MOTION_STRIDE), shown, self.batch, [True], known=known)
+        return thing
 
 
 class BuiltinModel:
@@ -142,29 +166,39 @@ class BuiltinModel:
         return [MotionEdit(*parts) for parts in zip(*(x.split(counts) for x in answers), strict=True)]
 
     @torch.inference_mode()
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> Followers:
-        """What the likeliest motion moves (:class:`~.protocol.MaskModel`)."""
+    def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
+        """What the likeliest motion moves (:class:`~.protocol.MaskModel`).
+
+        One drag alone may be read in two ways: all of a thing goes, or what the motion moves. The first is
+        the likelier one where the thing stands out.
+        """
         handles, targets = inputs.handles.numpy(), inputs.targets.numpy()
-        alone = len(targets) == 1  # several drags say themselves how a thing moves
-        field, thing = self._look(encoded, inputs, cut=alone)
-        if thing is None:
-            mask = followers(field, handles, targets, MOTION_STRIDE)
-            places = companions(field, handles, targets, MOTION_STRIDE)
-            return Followers(torch.from_numpy(mask), torch.from_numpy(places))
+        look = self._look(encoded, inputs)
+        field = look.field()
+        mask = followers(field, handles, targets, MOTION_STRIDE)
+        places = companions(field, handles, targets, MOTION_STRIDE)
+        bends = Followers(torch.from_numpy(mask), torch.from_numpy(places))
+        if len(targets) > 1:  # several drags say themselves how a thing moves
+            return [bends]
+        if (thing := look.thing()) is not None:
+            return [self._goes_whole(thing, encoded, inputs), bends][: inputs.num_images]
+        if inputs.num_images > 1 and (thing := look.thing(known=True)) is not None:
+            return [bends, self._goes_whole(thing, encoded, inputs)]
+        return [bends]
+
+    def _goes_whole(self, thing: np.ndarray, encoded: Encoded, inputs: DragInputs) -> Followers:
+        """One drag, read as a thing ``(H, W)`` bool that moves whole."""
+        handle, target = inputs.handles[0].numpy(), inputs.targets[0].numpy()
+        mask, places = whole_thing(thing, handle, target)
         # Its companions move more of it than the drag alone did: so another look finds what hangs on it.
-        mask, places = whole_thing(thing, handles[0], targets[0])
         goes = torch.cat((inputs.targets, torch.from_numpy(places)))
-        way = inputs.targets - inputs.handles
-        _, more = self._look(encoded, replace(inputs, handles=goes - way, targets=goes), cut=True)
-        if more is not None:
-            mask, places = whole_thing(more, handles[0], targets[0])
+        again = replace(inputs, handles=goes - (inputs.targets - inputs.handles), targets=goes)
+        if (more := self._look(encoded, again).thing()) is not None:
+            mask, places = whole_thing(more, handle, target)
         return Followers(torch.from_numpy(mask), torch.from_numpy(places), whole=True)
 
-    def _look(
-        self, encoded: Encoded, inputs: DragInputs, *, cut: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The likeliest motion, ``(h, w, 2)`` in pixels of the window, and the thing that it moves whole,
-        if that is asked for and there is one."""
+    def _look(self, encoded: Encoded, inputs: DragInputs) -> _Look:
+        """The likeliest motion."""
         batch = self.batch(encoded.window, replace(inputs, num_images=1), len(inputs.handles))
         evidence = gather_evidence(batch)
         with self.autocast():
@@ -176,13 +210,7 @@ class BuiltinModel:
                 encoded.features,
                 None,
             )
-        displacement = motion.displacement.float() * evidence.length
-        field = displacement[0].permute(1, 2, 0).contiguous().cpu().numpy()
-        if not cut:
-            return field, None
-        shown = decided(upsample(motion.visibility, MOTION_STRIDE))
-        [thing] = cut_out(upsample(displacement, MOTION_STRIDE), shown, batch, [True])
-        return field, thing
+        return _Look(batch, motion.displacement.float() * evidence.length, motion.visibility)
 
     @torch.inference_mode()
     def likeliest(self, batch: DragBatch) -> Rendering:
@@ -225,7 +253,8 @@ class BuiltinModel:
         evidence = gather_evidence(batch)
         prior = motion_prior(evidence, noise_prior)
         motion_noise, noise = self.draw(prior.shape, evidence.mask.shape, generator)
-        state = prior + PRIOR_SIGMA * temperature.to(self.device) * calmed(motion_noise, batch)
+        temperature = temperature.to(self.device)
+        state = prior + PRIOR_SIGMA * temperature * calmed(motion_noise, batch)
         with self.autocast():
             motion = self.sample_motion(state, weights, batch, evidence, appearance, callback)
             rendering = self.network.renderer(motion, batch, evidence, appearance, calmed(noise, batch))
@@ -241,7 +270,8 @@ class BuiltinModel:
         outlines, rendering = with_cutouts(find_outlines(rendering, batch), rendering, batch, whole)
         outlines = outlines.agreed(counts, batch)
         rendering = outlines.part(rendering)
-        rendering = outlines.soften(patched(rendering, batch, outlines.before), batch.source)
+        rendering = patched(rendering, batch, outlines.before, temperature * noise[:, :1])
+        rendering = outlines.soften(rendering, batch.source)
         assert rendering.origin is not None
         colour, origin = agreed_fills(rendering.colour, rendering.origin, counts, batch)
         return replace(rendering, colour=colour, origin=origin)

@@ -51,19 +51,23 @@ UNSEEN = 1e3
 """Misfit of a patch that is not wholly seen."""
 
 
-def patched(rendering: Rendering, batch: DragBatch, before: Tensor | None = None) -> Rendering:
+def patched(
+    rendering: Rendering, batch: DragBatch, before: Tensor | None = None, luck: Tensor | None = None
+) -> Rendering:
     """A rendering whose painted colours in the mask are put together from patches.
 
     Args:
         before: ``(B, 1, H, W)`` bool, what stands before the fills and has nothing to do with them.
+        luck: ``(B, 1, H / 4, W / 4)`` noise; see :func:`patch_fill`.
     """
     before = torch.zeros_like(batch.mask, dtype=torch.bool) if before is None else before
+    lucks = [None] * len(before) if luck is None else luck[:, 0].float()
     with torch.autocast(batch.mask.device.type, enabled=False):
         moved = sample(batch.source, rendering.displacement)
         moves = 1 - stillness(rendering.displacement)
         shown = torch.maximum(rendering.shown(), 1 - batch.mask)
         inputs = (x.float() for x in (moved, moves, shown, rendering.colour, rendering.thing))
-        fills = [patch_fill(*parts) for parts in zip(*inputs, before, strict=True)]
+        fills = [patch_fill(*parts) for parts in zip(*inputs, before, lucks, strict=True)]
     colour, offset = (torch.stack(parts) for parts in zip(*fills, strict=True))
     moved_by = torch.stack(
         [shifted(field, xy.flip(0).long()) for field, xy in zip(rendering.displacement, offset, strict=True)]
@@ -79,11 +83,12 @@ def patch_fill(
     colour: Tensor,
     thing: Tensor,
     before: Tensor | None = None,
+    luck: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Put together what is hidden from patches of what is not.
 
-    Deterministic: other fills follow from other colours, but where a whole thing stands before them hardly,
-    for there it begins with how the picture goes on.
+    Other fills follow from other colours; where a whole thing stands before them it begins with how the
+    picture goes on, and from other luck.
 
     Args:
         picture: ``(3, h, w)`` in [-1, 1], the source at its displacement; h and w are multiples of 4.
@@ -93,6 +98,7 @@ def patch_fill(
         thing: ``(1, h, w)`` from 0 to 1, whether that is more of what moved, or of what stands still.
         before: ``(1, h, w)`` bool, the whole thing that stands before it, with its rim, if that is known:
             nothing is taken from there, no patch has to be like it, and the fill goes on some pixels behind.
+        luck: ``(h / 4, w / 4)`` noise for :func:`~.shift_map.shift_map`.
 
     Returns:
         The colours ``(3, h, w)``, the painter's where nothing is hidden or too little is seen; and
@@ -113,7 +119,7 @@ def patch_fill(
         return colour, nothing
     offsets: Tensor | None = None
     if before.any() and (quarter := whole.half().half()).seen.sum() >= FEW:
-        scales, offsets = scales[:2], quarter.shifts()
+        scales, offsets = scales[:2], quarter.shifts(luck)
     for scale, rounds in reversed(list(zip(scales, ROUNDS, strict=False))):
         search = _Search(scale, 2 if scale is scales[0] else 1)
         offsets = search.run(rounds, offsets)
@@ -144,9 +150,9 @@ class _Scale:
         """``(h, w)`` bool: around which cells is a whole patch seen?"""
         return shrunk(~(self.hole | self.aside)[0], REACH)
 
-    def shifts(self) -> Tensor:
+    def shifts(self, luck: Tensor | None) -> Tensor:
         """From where the picture goes on in its hole, ``(2, h, w)``, y and x."""
-        return shift_map(self.picture, self.hole[0], (self.hole | self.aside)[0])
+        return shift_map(self.picture, self.hole[0], (self.hole | self.aside)[0], luck)
 
     def is_deep(self) -> bool:
         """Is any of the hole farther than DEEP cells from what is seen?"""

@@ -25,11 +25,13 @@ RIM = 2.0
 """Weight of how well a cell of the rim goes on."""
 ROUNDS = 10
 """Of messages between neighbours; a hole is seldom wider than as many cells, twice."""
+LUCK = 0.02
+"""Cost of a shift by luck, a standard deviation."""
 UNSEEN = 50.0
 """Cost of a shift that leads to what is not seen: more than any two colours differ."""
 
 
-def shift_map(picture: Tensor, hole: Tensor, closed: Tensor) -> Tensor:
+def shift_map(picture: Tensor, hole: Tensor, closed: Tensor, luck: Tensor | None = None) -> Tensor:
     """For each cell of a hole and of its rim the shift to what it shows.
 
     Minimises, over the shift s of each cell x, by loopy belief propagation (min-sum),
@@ -43,14 +45,17 @@ def shift_map(picture: Tensor, hole: Tensor, closed: Tensor) -> Tensor:
         picture: ``(C, h, w)``.
         hole: ``(h, w)`` bool.
         closed: ``(h, w)`` bool, the hole and whatever else is not to be shown.
+        luck: ``(h, w)`` noise, of which each shift costs as much as it leads to: other noise, another way
+            to go on (perturb and MAP; Papandreou and Yuille, ICCV 2011). None is the likeliest one.
 
     Returns:
         ``(2, h, w)`` int64, y and x, each to what is seen; 0 elsewhere, and where no shifts lead there.
     """
     shifts = common_shifts(picture, hole, closed)
+    fees = picture.new_zeros(len(shifts)) if luck is None else LUCK * luck[shifts[:, 0], shifts[:, 1]]
     if not len(shifts):
         return torch.zeros((2, *hole.shape), dtype=torch.long, device=hole.device)
-    found = _chosen(picture, hole, closed, shifts)
+    found = _chosen(picture, hole, closed, shifts, fees)
     filled, left = picture, hole
     while True:
         # Deep in a large hole no shift leads out of it: there what is filled by now is seen, too.
@@ -59,12 +64,16 @@ def shift_map(picture: Tensor, hole: Tensor, closed: Tensor) -> Tensor:
         if not left.any() or not reached.any():
             return found
         filled = torch.where(reached, shifted(filled, found), filled)
-        further = _chosen(filled, left, closed & ~(hole & ~left), shifts) * left
+        further = _chosen(filled, left, closed & ~(hole & ~left), shifts, fees) * left
         found = found + torch.where(further.any(0), further + shifted(found * hole, further), 0)
 
 
-def _chosen(picture: Tensor, hole: Tensor, closed: Tensor, shifts: Tensor) -> Tensor:
-    """Of some shifts the best ones, ``(2, h, w)``; 0 where none leads to what is seen."""
+def _chosen(picture: Tensor, hole: Tensor, closed: Tensor, shifts: Tensor, fees: Tensor) -> Tensor:
+    """Of some shifts the best ones, ``(2, h, w)``; 0 where none leads to what is seen.
+
+    Args:
+        fees: ``(K,)``, what each shift costs by itself.
+    """
     found = torch.zeros((2, *hole.shape), dtype=torch.long, device=hole.device)
     nodes = (grown(hole, 1) & (hole | ~closed)).nonzero()  # (N, 2)
     if not len(nodes):
@@ -72,7 +81,7 @@ def _chosen(picture: Tensor, hole: Tensor, closed: Tensor, shifts: Tensor) -> Te
     shown, seen = _looked_up(picture, closed, nodes[:, None] + shifts)
     own = picture[:, nodes[:, 0], nodes[:, 1]].T[:, None]
     is_rim = ~hole[nodes[:, 0], nodes[:, 1]][:, None]
-    cost = torch.where(seen, RIM * is_rim * (shown - own).square().sum(2), UNSEEN)
+    cost = torch.where(seen, RIM * is_rim * (shown - own).square().sum(2) + fees, UNSEEN)
     label = _least_cost(cost, torch.cdist(shown, shown).square(), _neighbours(nodes, hole.shape))
     found[:, nodes[:, 0], nodes[:, 1]] = (shifts[label] * seen.gather(1, label[:, None])).T
     return found

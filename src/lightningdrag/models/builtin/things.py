@@ -84,7 +84,7 @@ OWN = _Rule(least_move=0.6, most_grown=1.6, outlined=0.78, same_colours=0.33)
 """Its colours are its own."""
 SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
 """It stands out so clearly that the picture knows better than the motion what goes along."""
-KNOWN = _Rule(least_move=0.5, most_grown=1.6, outlined=0.6, same_colours=0.6)
+KNOWN = _Rule(least_move=0.5, most_grown=2.0, outlined=0.6, same_colours=0.7)
 """It was found before, and only has to be found again."""
 
 

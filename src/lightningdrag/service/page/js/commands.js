@@ -1,6 +1,7 @@
 // Every command once: what it is called, its keys, when it can be used. Buttons, keys and help read this.
 
 import { resized } from "./pointer.js";
+import { MOST } from "./runner.js";
 
 const tool = (name, title, key) => ({
   name,
@@ -30,8 +31,9 @@ export const COMMANDS = [
     can: ({ editor }) => editing({ editor }) && editor.state.drags.length > 0, run: ({ runner }) => runner.run() },
   { name: "keep", title: "Keep the result and go on from it", keys: ["Enter"], group: "Edit",
     can: showing, run: ({ editor }) => editor.keep() },
-  { name: "again", title: "Run again with another seed", keys: ["R"], group: "Edit",
-    can: showing, run: ({ runner }) => runner.again() },
+  { name: "more", title: "More candidates: other readings of the drags, other fills", keys: ["R"], group: "Edit",
+    can: ({ editor }) => showing({ editor }) && editor.state.proposal.candidates.length < MOST,
+    run: ({ runner }) => runner.more() },
   { name: "adjust", title: "Back from the result to its drags", keys: ["Escape"], group: "Edit",
     can: showing, run: ({ editor }) => editor.adjust() },
   { name: "cancel", title: "Cancel the run", keys: ["Escape"], group: "Edit",

@@ -3,13 +3,18 @@
 import { randomId } from "./work.js";
 import { requestOf } from "./settings.js";
 
+const MORE = 4;
+export const MOST = 16;
+// Candidates: what "more" of them comes to at least, and what a run makes at most.
+
 export class Runner {
   /** @param {(key: string, blob: Blob) => Promise} decode readies a picture, so that it does not flicker in */
   constructor(editor, toasts, decode) {
     Object.assign(this, { editor, toasts, decode });
   }
 
-  async run(changes = {}) {
+  /** @param {number} chosen the candidate to show first */
+  async run(changes = {}, chosen = 0) {
     const { editor } = this;
     const { work, state } = editor;
     const { model } = { ...editor.settings, ...changes };
@@ -17,13 +22,13 @@ export class Runner {
     if (!done || editor.state !== state) return;
     const proposal = {
       candidates: done.results.map(randomId),
-      chosen: 0,
+      chosen,
       seconds: done.seconds,
       model: done.model,
       request: { ...done.request, image: work.image, mask: state.mask },
       job: { id: done.id, session: done.session },
     };
-    await Promise.all([this.decode(proposal.candidates[0], done.results[0]), this.#learnMask(done, model)]);
+    await Promise.all([this.decode(proposal.candidates[chosen], done.results[chosen]), this.#learnMask(done, model)]);
     if (editor.state !== state) return; // drawn on in the meantime, which cancels a run
     editor.propose(proposal, done.results);
     for (const warning of done.warnings) if (!warning.startsWith("mask scaled")) this.toasts.show(warning);
@@ -37,10 +42,12 @@ export class Runner {
     if (mask) this.editor.set({ found: { drags: state.drags, model, mask } });
   }
 
-  /** From a result: its drags once more, by other chances. */
-  again() {
+  /** From a result: its run with more candidates. Those that it has stay the first ones. */
+  more() {
+    const { candidates, request, model } = this.editor.state.proposal;
     this.editor.adjust();
-    return this.run({ seed: Math.floor(Math.random() * 2 ** 31) });
+    const num_images = Math.min(Math.max(2 * candidates.length, MORE), MOST);
+    return this.run({ ...request.options, num_images, model }, candidates.length);
   }
 
   /** The drags as a film, by the chances and the model of the result if one is shown. @returns as #follow */
