@@ -10,6 +10,8 @@ the results of one, and then, in a checkout of the other, the pages, with the sa
     python benchmarks/blind_pages.py --photos photos --write before
     python benchmarks/blind_pages.py --photos photos --against before --out pages
 
+--second compares the first candidate with the second one.
+
 When they are judged, --count prints who won; verdicts.json holds {"001": {"better": "A" or "B" or "tie",
 "A": "good" or "fair" or "bad", "B": the same}, ...}:
 
@@ -37,6 +39,7 @@ LENGTH = 0.06, 0.12
 """Of a drag, in short sides of the photo."""
 LEAST = 1.0
 """Grey levels by which two results have to differ in their masks, on average."""
+GRADES = "good", "fair", "bad"
 WIDTH, HEIGHT = 620, 700
 """Of a picture on a page, at most."""
 
@@ -62,6 +65,12 @@ def drags(folder: Path, seed: int) -> Iterator[tuple[Path, Image.Image, Drag]]:
 def edit(editor: DragEditor, photo: Image.Image, drag: Drag) -> Result:
     result = editor.edit(photo, [drag], seed=0)
     return result.image.convert("RGB"), result.mask
+
+
+def second(editor: DragEditor, photo: Image.Image, drag: Drag) -> Result:
+    """The other candidate of two."""
+    result = editor.edit(photo, [drag], seed=0, num_images=2)
+    return result.images[1].convert("RGB"), result.mask
 
 
 def by_motion_alone(editor: DragEditor, photo: Image.Image, drag: Drag) -> Result:
@@ -98,13 +107,14 @@ def count(verdicts: Path, out: Path) -> None:
     """Print who won, and the grades."""
     key = json.loads((out / "key.json").read_text())
     better: Counter[str] = Counter()
-    grades: dict[str, Counter[str]] = {"this": Counter(), "the other": Counter()}
+    grades: dict[str, Counter[str]] = {"this": Counter(), "the other": Counter(), "the better one": Counter()}
     for name, verdict in json.loads(verdicts.read_text()).items():
         this = key[name]["this"]
         who = {this: "this", "tie": "alike"}
         better[who.get(verdict["better"], "the other")] += 1
         for side in "AB":
             grades[who.get(side, "the other")][verdict[side]] += 1
+        grades["the better one"][min((verdict[side] for side in "AB"), key=GRADES.index)] += 1
     print(f"better: {dict(better)}; grades: { ({who: dict(each) for who, each in grades.items()}) }")
 
 
@@ -114,6 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the pages")
     parser.add_argument("--write", type=Path, help="folder to write the results to, instead of pages")
     parser.add_argument("--against", type=Path, help="folder that another version's --write has written")
+    parser.add_argument("--second", action="store_true", help="compare the first candidate with the second")
     parser.add_argument("--count", type=Path, help="verdicts to count")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -130,11 +141,10 @@ def main() -> None:
         if arguments.write:
             write(this, arguments.write / f"{path.name}.png")
             continue
-        other = (
-            read(arguments.against / f"{path.name}.png")
-            if arguments.against
-            else by_motion_alone(editor, photo, drag)
-        )
+        if arguments.against:
+            other = read(arguments.against / f"{path.name}.png")
+        else:
+            other = (second if arguments.second else by_motion_alone)(editor, photo, drag)
         mask = this[1] | other[1]
         if np.abs(np.asarray(this[0], int) - np.asarray(other[0], int))[mask].mean() < LEAST:
             continue

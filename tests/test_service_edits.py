@@ -46,6 +46,8 @@ from service_running import (
     work_short_of_memory,
 )
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
 
 @pytest.fixture(scope="module")
 def worker() -> ProcessWorker:
@@ -229,6 +231,22 @@ def test_what_can_be_edited_can_be_animated_at_a_smaller_size_too() -> None:
         task = Task("photo/0", photo_bytes(2048, 1500), 10**7, None, "warp", request, frames)
         (outcome,) = bench.run([task], [lambda step, steps: True])
         assert outcome.request.drags == request.drags
+
+
+def test_a_thing_that_is_moved_whole_is_so_in_every_frame() -> None:
+    """A flower keeps its rim on its way, not only at its end."""
+    flower, drag = EXAMPLES / "flower.jpg", {"handle": [320, 210], "target": [380, 210]}
+    source = np.asarray(Image.open(flower).convert("RGB")).astype(int)
+    request = EditRequest.from_json(request_text(drags=[drag], seed=0))
+    task = Task("flower/0", flower.read_bytes(), 10**7, None, "builtin", request, frames=4, format="webp")
+    (outcome,) = Workbench(["builtin"], "cpu").run([task], [lambda step, steps: True])
+    y, x = np.indices(source.shape[:2])
+    rim = (np.abs(np.hypot(y - 222, x - 368) - 88) < 12) & (y < 300)
+    with Image.open(io.BytesIO(outcome.animation)) as animation:
+        for frame, shift in ((1, 20), (2, 40), (3, 60)):
+            animation.seek(frame)
+            there = np.roll(np.asarray(animation.convert("RGB")).astype(int), -shift, axis=1)
+            assert np.abs(there - source)[rim].mean() < 11, frame
 
 
 def test_a_wrong_edit_of_a_batch_leaves_the_others_alone() -> None:

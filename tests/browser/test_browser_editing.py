@@ -178,6 +178,23 @@ def test_the_edit_of_a_kept_result_names_that_picture(editor: EditorPage) -> Non
     assert EditRequest.from_json(editor.download("The edit, JSON")).image == "chelsea-dragged.png"
 
 
+def test_more_candidates_follow_those_that_are_there(editor: EditorPage) -> None:
+    editor.open("flower.jpg")
+    editor.pull((320, 210), (380, 210))
+    editor.run()
+    first, seed = editor.canvas(), editor.state["proposal"]["request"]["options"]["seed"]
+    editor.press("r")
+    editor.until("lightningdrag.editor.state.proposal?.candidates.length === 4")
+    editor.until(SHOWN)
+    proposal = editor.state["proposal"]
+    assert (proposal["chosen"], proposal["request"]["options"]["seed"]) == (1, seed)
+    assert np.abs(editor.canvas().astype(int) - first).mean() > 0.3
+    editor.press("1")
+    editor.until(SHOWN)
+    assert np.array_equal(editor.canvas(), first)
+    editor.screenshot("candidates")
+
+
 def test_a_film_is_of_the_result_shown(editor: EditorPage) -> None:
     editor.open()
     editor.page.evaluate(
