@@ -73,7 +73,7 @@ class EditRequest:
         mask: ``(H, W)`` bool of the photo's size, True where the image may change; None: the model finds it.
             Given as anything that ``masks.read_mask`` reads.
         image: where the photo is, for saved requests; not opened here.
-        num_images: how many candidates, 1..16.
+        num_images: how many candidates, 1..16; of readings of one drag without a mask in turns.
         steps: sampling steps, 1..1000; None is the model's default.
         guidance: point-guidance weight, 0..100; None is the model's default.
         guidance_schedule, noise_prior: names of ``guidance.SCHEDULES`` and ``guidance.NOISE_PRIORS``.

@@ -85,7 +85,7 @@ OWN = _Rule(least_move=0.6, most_grown=1.6, outlined=0.78, same_colours=0.33)
 SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
 """It stands out so clearly that the picture knows better than the motion what goes along."""
 KNOWN = _Rule(least_move=0.5, most_grown=2.0, outlined=0.6, same_colours=0.7)
-"""It was found before, and only has to be found again."""
+"""It was found before, and only has to be found again; or it may be one, for a second candidate."""
 
 
 def cut_out(
@@ -97,8 +97,8 @@ def cut_out(
         displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
         shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
         asked: of which edits; their drags all go one way.
-        known: whether they were found before to move a thing whole; if so it is cut out at every pixel, if
-            not at every STRIDE-th, which is enough to know what follows.
+        known: whether they are known, or supposed, to move a thing whole; if so it is cut out at every
+            pixel, if not at every STRIDE-th, which is enough to know what follows.
     """
     if not any(asked):
         return [None] * len(asked)
