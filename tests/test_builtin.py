@@ -345,7 +345,8 @@ def test_an_edit_hides_outlines(window: Tensor, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_candidates_share_their_fills_at_the_targets(window: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def numbered(rendering: Rendering, _: DragBatch, __: Tensor) -> Rendering:
+    def numbered(rendering: Rendering, _: DragBatch, __: Tensor, luck: Tensor) -> Rendering:
+        assert len(luck) == 3
         number = torch.arange(1.0, 4.0)[:, None, None, None].expand_as(rendering.visibility)
         return dataclasses.replace(
             rendering, colour=number.expand(-1, 3, -1, -1) / 4, origin=number.expand(-1, 2, -1, -1)
