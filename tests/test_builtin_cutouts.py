@@ -17,12 +17,14 @@ from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import find_outlines
 from thing_scenes import GROUND, SHIFT, SIDE, batch, block, picture, vague
 
+FOUND = block(24)[0, 0].numpy() > 0
+"""Before."""
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def finished(answer: Rendering, edit: DragBatch, whole: list[bool]) -> Rendering:
+def finished(answer: Rendering, edit: DragBatch, whole: bool = True) -> Rendering:
     """With outlines, and fills just as they were painted."""
-    outlines, painted = with_cutouts(find_outlines(answer, edit), answer, edit, whole)
+    outlines, painted = with_cutouts(find_outlines(answer, edit), answer, edit, [FOUND if whole else None])
     parted = outlines.part(painted)
     plain = dataclasses.replace(parted, origin=torch.zeros_like(parted.displacement))
     return outlines.soften(plain, edit.source)
@@ -32,11 +34,11 @@ def test_all_of_it_goes_and_nothing_of_it_stays() -> None:
     source, truth = picture(block(24)), picture(block(24 + SHIFT))
     edit = batch(source)
     errors = [
-        float((finished(vague(), edit, [whole]).compose(source) - truth).abs().mean())
+        float((finished(vague(), edit, whole).compose(source) - truth).abs().mean())
         for whole in (False, True)
     ]
     assert errors[1] < 0.3 * errors[0]
-    result = finished(vague(), edit, [True]).compose(source)
+    result = finished(vague(), edit).compose(source)
     left = (block(24) > 0) & (block(24 + SHIFT) == 0)
     left[..., 24 + SHIFT - 3 :] = False  # but for the soft edge
     assert ((result - GROUND.view(1, 3, 1, 1)).abs().amax(1, keepdim=True)[left] < 0.3).all()
@@ -46,7 +48,7 @@ def test_all_of_it_goes_the_drag_s_way_however_the_motion_bends_it() -> None:
     bent = vague().displacement
     bent[:, 1] = 1.5 * torch.sin(torch.arange(SIDE) / 6.0) * (bent[:, 0] < -10)
     answer, edit = dataclasses.replace(vague(), displacement=bent), batch(picture(block(24)))
-    within = finished(answer, edit, [True]).displacement[0, :, 44:84, 28 + SHIFT : 60 + SHIFT]
+    within = finished(answer, edit).displacement[0, :, 44:84, 28 + SHIFT : 60 + SHIFT]
     torch.testing.assert_close(within, torch.tensor([-float(SHIFT), 0.0]).view(2, 1, 1).expand_as(within))
 
 
@@ -56,7 +58,7 @@ def test_what_it_tinges_leaves_with_it() -> None:
     shade[..., 37:91, 21:67] = 1
     shade[block(24) > 0] = 0
     source = picture(block(24)) - 0.15 * shade
-    result = finished(vague(), batch(source), [True]).compose(source)
+    result = finished(vague(), batch(source)).compose(source)
     left = (shade > 0) & (block(24 + SHIFT - 4, width=48) == 0)
     assert (result - GROUND.view(1, 3, 1, 1)).mean(1, keepdim=True)[left].abs().mean() < 0.05
 
@@ -70,7 +72,7 @@ def test_outside_the_mask_and_in_other_edits_of_a_batch_nothing_is_parted() -> N
         *(torch.cat((x, x)) for x in (one.displacement, one.visibility, one.colour, one.thing))
     )
     before = find_outlines(answer, edit)
-    after, painted = with_cutouts(before, answer, edit, [True, False])
+    after, painted = with_cutouts(before, answer, edit, [FOUND, None])
     assert after.where[0].any()
     assert not after.where[mask == 0].any()
     for name in ("where", "covered", "left", "before"):
@@ -92,10 +94,9 @@ def test_a_way_leads_within_the_window_until_it_ends_a_pixel_beyond_its_border()
 
 
 def test_without_a_thing_the_outlines_stay_as_they_are() -> None:
-    edit = batch(picture(block(24), thing=GROUND))
+    edit = batch(picture(block(24)))
     outlines = find_outlines(vague(), edit)
-    for whole in (True, False):
-        assert with_cutouts(outlines, vague(), edit, [whole])[0] is outlines
+    assert with_cutouts(outlines, vague(), edit, [None])[0] is outlines
 
 
 @pytest.mark.parametrize(
@@ -138,12 +139,12 @@ def test_a_drag_may_be_read_in_two_ways(
     editor = DragEditor.from_pretrained("builtin")
     two = editor.edit(EXAMPLES / f"{photo}.jpg", [drag], seed=0, num_images=2)
     one = editor.edit(EXAMPLES / f"{photo}.jpg", [drag], seed=0)
-    assert one.whole == two.whole == whole[0]
+    assert all((result.thing is not None) == whole[0] for result in (one, two))
     assert np.array_equal(one.image, two.image)
     assert (two.mask >= one.mask).all()
     monkeypatch.setattr(things, "LEAST_AREA", 1.0)  # nothing is cut out
     bends = editor.edit(EXAMPLES / f"{photo}.jpg", [drag], seed=0)
-    assert not bends.whole
+    assert bends.thing is None
     assert np.array_equal(bends.image, two.images[0]) != whole[0]
     if whole[0]:
         assert np.array_equal(bends.image, two.images[1])

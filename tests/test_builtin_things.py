@@ -12,14 +12,20 @@ from torch import Tensor
 
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.network import Rendering
-from lightningdrag.models.builtin.things import cut_out
+from lightningdrag.models.builtin.things import cut_again, cut_out
 from thing_scenes import GROUND, SHIFT, SIDE, THING, batch, block, picture, vague
 
 DARK = torch.tensor([-0.9, -0.9, -0.9])
 
 
-def cut(answer: Rendering, edit: DragBatch, asked: bool = True, known: bool = False) -> np.ndarray | None:
-    [thing] = cut_out(answer.displacement, answer.shown(), edit, [asked], known=known)
+def cut(answer: Rendering, edit: DragBatch) -> np.ndarray | None:
+    [thing] = cut_out(answer.displacement, answer.shown(), edit)
+    return thing
+
+
+def again(answer: Rendering, edit: DragBatch, found: Tensor) -> np.ndarray | None:
+    """What was found before, ``(1, 1, H, W)``."""
+    [thing] = cut_again(answer.displacement, answer.shown(), edit, [found[0, 0].numpy() > 0])
     return thing
 
 
@@ -61,10 +67,6 @@ def test_a_drag_too_short_to_see_cuts_nothing_out() -> None:
     assert cut(vague(by=1.0), short) is None
 
 
-def test_only_what_is_asked_for_is_cut_out() -> None:
-    assert cut(vague(), batch(picture(block(24))), asked=False) is None
-
-
 @pytest.mark.parametrize("beyond", [0, 8])
 @pytest.mark.parametrize(("by", "cuts"), [(SHIFT, False), (-SHIFT, True)])
 def test_a_thing_that_the_border_cuts_is_not_moved_whole_to_where_more_of_it_would_have_to_be_seen(
@@ -94,11 +96,25 @@ def share_of(thing: np.ndarray | None, rows: slice, columns: slice) -> float:
 
 def test_what_was_found_once_is_cut_out_at_every_pixel() -> None:
     edit = batch(picture(block(25, width=39)))
-    looked, finer = (
-        difference(cut(vague(), edit, known=known), block(25, width=39)) for known in (False, True)
-    )
-    assert finer < looked
+    finer = difference(again(vague(), edit, block(24)), block(25, width=39))
+    assert finer < difference(cut(vague(), edit), block(25, width=39))
     assert finer < 0.02
+
+
+def test_what_was_found_once_is_cut_out_though_the_motion_leaves_it() -> None:
+    edit, still = batch(picture(block(24))), vague(by=0.0)
+    assert cut(still, edit) is None
+    assert difference(again(still, edit, block(26)), block(24)) < 0.02
+
+
+def test_what_the_motion_knows_more_of_than_was_found_goes_along() -> None:
+    edit = batch(picture(block(24)))
+    assert difference(again(vague(), edit, block(24, width=24)), block(24)) < 0.02
+
+
+def test_where_nothing_was_found_nothing_is_cut_out() -> None:
+    edit, answer = batch(picture(block(24))), vague()
+    assert cut_again(answer.displacement, answer.shown(), edit, [None]) == [None]
 
 
 def test_a_part_that_looks_like_the_thing_goes_along_though_the_motion_leaves_it() -> None:
@@ -110,12 +126,13 @@ def test_a_part_that_looks_like_the_thing_goes_along_though_the_motion_leaves_it
     assert share_of(thing, slice(74, 86), slice(70, 90)) == 0
 
 
-@pytest.mark.parametrize("known", [False, True])
-def test_what_is_unlike_the_ground_further_away_goes_along_unless_it_goes_on_as_far(known: bool) -> None:
+def test_what_is_unlike_the_ground_further_away_goes_along_unless_it_goes_on_as_far() -> None:
     wheel, road = (slice(88, 96), slice(28, 44)), (slice(88, 96), slice(24, 128))
     for box, goes in ((wheel, True), (road, False)):
         source = with_box(picture(block(24)), *box, DARK)
-        assert (share_of(cut(vague(), batch(source), known=known), *wheel) > 0.8) == goes
+        edit = batch(source)
+        for thing in (cut(vague(), edit), again(vague(), edit, block(24))):
+            assert (share_of(thing, *wheel) > 0.8) == goes
 
 
 def test_a_mark_on_a_thing_goes_along_in_the_colour_of_its_ground() -> None:

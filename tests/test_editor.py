@@ -176,7 +176,7 @@ class Reader(Finder):
 
     def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
         [left] = super().followers(encoded, inputs)
-        readings = [left, Followers(~left.mask, torch.zeros(0, 2), whole=True)]
+        readings = [left, Followers(~left.mask, torch.zeros(0, 2), ~left.mask)]
         return readings[: inputs.num_images]
 
 
@@ -194,7 +194,8 @@ def test_the_readings_of_drags_take_turns_with_the_candidates(options: dict[str,
         )
         steps.append([step for step, _ in seen])
         assert {total for _, total in seen} == {len(seen)}
-        assert [inputs.whole for inputs in model.inputs] == sorted(inputs.whole for inputs in model.inputs)
+        whole = [inputs.thing is not None for inputs in model.inputs]
+        assert whole == sorted(whole)
     assert all(each == list(range(1, len(each) + 1)) for each in steps)
     changed = [(photo.pixels != pixels).any((0, 2)) for photo in results[3].photos]
     for columns, left in zip(changed, (True, False, True), strict=True):
@@ -206,10 +207,10 @@ def test_the_readings_of_drags_take_turns_with_the_candidates(options: dict[str,
     assert not results[1].mask[:, 110:].any()
     assert results[3].mask.all()
     assert len({result.drags for result in results.values()}) == 1
-    assert not any(result.whole for result in results.values())
+    assert all(result.thing is None for result in results.values())
 
 
-def test_a_result_tells_whether_it_moves_a_thing_whole_and_another_edit_can_be_told() -> None:
+def test_a_result_tells_what_it_moves_whole_and_another_edit_can_be_told() -> None:
     class Whole(Reader):
         def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
             inputs = dataclasses.replace(inputs, num_images=2)
@@ -217,11 +218,17 @@ def test_a_result_tells_whether_it_moves_a_thing_whole_and_another_edit_can_be_t
 
     session = DragEditor(model := Whole()).open(noise(200, 200))
     result = session.edit([((160, 100), (180, 100))], seed=0)
-    assert result.whole
+    assert result.thing is not None
+    assert 80 < np.flatnonzero(result.thing.all(0))[0] < 110
     part = dataclasses.replace(result.request, mask=result.mask)
-    assert not session.run(part).whole
-    assert session.run(part, whole=True).whole
-    assert [inputs.whole for inputs in model.inputs] == [True, False, True]
+    assert session.run(part).thing is None
+    told = session.run(part, thing=result.thing).thing
+    assert told is result.thing
+    first, other, again = (inputs.thing for inputs in model.inputs)
+    assert first is not None
+    assert again is not None
+    assert other is None
+    assert torch.equal(first, again)
 
 
 @pytest.mark.parametrize("given", [np.eye(200, dtype=bool), None])

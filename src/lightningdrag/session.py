@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -54,11 +55,11 @@ _PREVIEW = WarpModel(working_area=96 * 96)
 @dataclass(frozen=True)
 class _Reading:
     """One way to read a request: where the photo may change, and what the model found that goes along, if it
-    was the model that found that."""
+    was the model that found that: companions, and ``(H, W)`` bool the thing that is moved whole."""
 
     mask: np.ndarray
     companions: tuple[Point, ...] = ()
-    whole: bool = False
+    thing: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class EditResult:
         mask: ``(H, W)`` bool, the mask that was used: outside it every pixel is the source's.
         drags: those that were made, with auxiliary ones; of several readings of an edit without a mask the
             first candidate's.
-        whole: the first candidate moves one thing whole, which the model has cut out.
+        thing: ``(H, W)`` bool, what the first candidate moves whole, if the model found such a thing.
         request: the request with its seed settled; repeating it gives the same images.
         seconds: wall time of the edit, opening the photo not included; of all edits made together.
         warnings: what had to be changed, and what opening the photo had to change.
@@ -81,7 +82,7 @@ class EditResult:
     drags: tuple[Drag, ...]
     request: EditRequest
     seconds: float
-    whole: bool = False
+    thing: np.ndarray | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -182,18 +183,17 @@ class EditSession:
 
     @kept_memory()
     def run(
-        self, request: EditRequest, callback: Callback | None = None, *, whole: bool = False
+        self, request: EditRequest, callback: Callback | None = None, *, thing: np.ndarray | None = None
     ) -> EditResult:
         """Propose the edit that a request says. Raises as ``DragEditor.edit``.
 
         Args:
-            whole: its drags, in a mask that is given, are known to move one thing whole, from another
-                result's ``whole``.
+            thing: what its drags, in a mask that is given, are known to move whole; another result's.
         """
-        return in_step(self._model, [self.proposal(request, callback, whole=whole)])[0]
+        return in_step(self._model, [self.proposal(request, callback, thing=thing)])[0]
 
     def proposal(
-        self, request: EditRequest, callback: Callback | None, *, whole: bool = False
+        self, request: EditRequest, callback: Callback | None, *, thing: np.ndarray | None = None
     ) -> Generator[Call, Any, EditResult]:
         """An edit as a dialogue, so that several can ask their model together.
 
@@ -202,7 +202,7 @@ class EditSession:
         start = time.perf_counter()
         photo = self.photo
         fitted, warnings = request.fitted(photo.width, photo.height)
-        readings, more = self._readings(fitted, whole)
+        readings, more = self._readings(fitted, thing)
         seed = secrets.randbits(31) if request.seed is None else request.seed
         every = [self._drags(fitted, reading) for reading in readings]
         asked = [
@@ -228,7 +228,7 @@ class EditSession:
             drags=every[0],
             request=replace(request, seed=seed),
             seconds=time.perf_counter() - start,
-            whole=readings[0].whole,
+            thing=readings[0].thing,
             warnings=(*photo.warnings, *warnings, *more),
         )
         return self._proposed
@@ -280,13 +280,15 @@ class EditSession:
         self._encoded.clear()
         self._searched = None
 
-    def _readings(self, request: EditRequest, whole: bool = False) -> tuple[list[_Reading], list[str]]:
+    def _readings(
+        self, request: EditRequest, thing: np.ndarray | None = None
+    ) -> tuple[list[_Reading], list[str]]:
         """How a fitted request may be read, the likeliest first and as many at most as it has candidates, and
         what to say; a mask that is not given is found by the model if it can."""
         model, drags, size = self._model, request.drags, (self.photo.width, self.photo.height)
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             mask, warnings = request.settled_mask(*size)
-            return [_Reading(mask, whole=whole)], warnings
+            return [_Reading(mask, thing=thing)], warnings
         if self._searched is None or self._searched[:2] != (drags, request.num_images):
             room = search_room(drags, *size)
             window = window_for(model, room, drags)
@@ -303,7 +305,8 @@ class EditSession:
         mask = window.photo_mask(found.mask.numpy(), *size)
         mask |= ways(drags, *size)  # of drags that are too short for the window, too
         places = window.to_photo(found.companions.numpy()).tolist()
-        return _Reading(mask, tuple((x, y) for x, y in places), found.whole)
+        thing = None if found.thing is None else window.photo_mask(found.thing.numpy(), *size)
+        return _Reading(mask, tuple((x, y) for x, y in places), thing)
 
     def _drags(self, request: EditRequest, reading: _Reading) -> tuple[Drag, ...]:
         """A request's drags and the auxiliary ones."""
@@ -330,15 +333,16 @@ class EditSession:
         mask, seed = reading.mask, request.seed or 0
         first, *later = split(request.drags, request.max_step)
         window = window_for(self._model, mask, request.drags)
-        inputs = drag_inputs(window, first, mask, request, next(progress), whole=reading.whole)
+        inputs = drag_inputs(window, first, mask, request, next(progress), thing=reading.thing)
         answer = yield self._encode(self.photo, window), inputs, torch.Generator().manual_seed(seed)
         photos = compose(self.photo, window, answer, mask)
         seeds = torch.randint(2**62, (len(photos),), generator=torch.Generator().manual_seed(seed))
         generators = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
         for drags in later:
+            thing = None if reading.thing is None else _moved(reading.thing, first[0].handle, drags[0].handle)
             for index, source in enumerate(photos):
                 inputs = replace(
-                    drag_inputs(window, drags, mask, request, next(progress), whole=reading.whole),
+                    drag_inputs(window, drags, mask, request, next(progress), thing=thing),
                     num_images=1,
                     temperature=self._temperature(request, index),
                 )
@@ -367,6 +371,12 @@ class EditSession:
 def request_of(drags: Iterable[DragLike], mask: MaskLike | None, **options: Unpack[Options]) -> EditRequest:
     """The arguments of ``edit`` as a request. Raises as it does."""
     return EditRequest(as_drags(drags), None if mask is None else read_mask(mask), **options)
+
+
+def _moved(thing: np.ndarray, handle: Point, to: Point) -> np.ndarray:
+    """A thing ``(H, W)`` bool where a drag has taken it so far."""
+    way = np.array([[1, 0, to[0] - handle[0]], [0, 1, to[1] - handle[1]]], np.float32)
+    return cv2.warpAffine(thing.astype(np.uint8), way, thing.shape[::-1], flags=cv2.INTER_NEAREST) > 0
 
 
 def _part(callback: Callback | None, call: int, calls: int) -> Callback | None:

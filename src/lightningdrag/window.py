@@ -153,15 +153,15 @@ def drag_inputs(
     request: EditRequest,
     callback: Callback | None = None,
     *,
-    whole: bool = False,
+    thing: np.ndarray | None = None,
 ) -> DragInputs:
     """What a model is asked for, in the window's pixels; pins beyond its border are held at the border.
 
     Args:
-        drags, mask: in the photo's pixels; in place of the request's own, of which they are what is left
+        drags, mask: of the photo's pixels; in place of the request's own, of which they are what is left
             to do and what it comes to.
         request: whose options are taken.
-        whole: the drags move one thing whole.
+        thing: ``(H, W)`` bool of the photo's size, the one thing that the drags move whole.
     """
     last = (window.width - 1, window.height - 1)
     handles, targets = (
@@ -178,7 +178,7 @@ def drag_inputs(
         guidance_schedule=request.guidance_schedule,
         noise_prior=request.noise_prior,
         temperature=request.temperature,
-        whole=whole,
+        thing=None if thing is None else torch.from_numpy(window.crop_mask(thing)),
         callback=callback,
     )
 

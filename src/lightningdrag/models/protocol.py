@@ -36,7 +36,8 @@ class DragInputs:
         guidance_schedule: one of ``guidance.SCHEDULES``.
         noise_prior: one of ``guidance.NOISE_PRIORS``.
         temperature: scale of the motion noise; None is the model's default. SD 1.5 ignores it.
-        whole: the drags move one thing whole, see :class:`Followers`. SD 1.5 ignores it.
+        thing: ``(H, W)`` bool, on the CPU: the one thing that the drags move whole, see
+            :class:`Followers`. SD 1.5 ignores it.
         callback: see :data:`Callback`.
     """
 
@@ -49,7 +50,7 @@ class DragInputs:
     guidance_schedule: str = "inverse_square"
     noise_prior: str = "source"
     temperature: float | None = None
-    whole: bool = False
+    thing: Tensor | None = None
     callback: Callback | None = None
 
 
@@ -177,12 +178,13 @@ class Followers:
         mask: ``(H, W)`` bool, on the CPU: where it was and where it goes, with room around it.
         companions: ``(M, 2)`` float32, on the CPU: places, (x, y), to which the rest of a rigid thing goes
             the same way as the only drag.
-        whole: it is one thing that has an outline, and moves as it is.
+        thing: ``(H, W)`` bool, on the CPU: where it stands, if it is one thing that has an outline, and
+            moves as it is.
     """
 
     mask: Tensor
     companions: Tensor
-    whole: bool = False
+    thing: Tensor | None = None
 
 
 @runtime_checkable

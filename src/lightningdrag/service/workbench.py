@@ -139,7 +139,7 @@ class Workbench:
             drags = (*asked, *(drag for drag in more if inside(last.mask, drag.target)))
             # Where the whole drag's mask already holds what the part needs, the window stays the same.
             part = replace(request, drags=drags, mask=last.mask, augment=0, strict=False, seed=last.seed)
-            images.append(session.run(part, _part(callback, frame, parts), whole=last.whole).image)
+            images.append(session.run(part, _part(callback, frame, parts), thing=last.thing).image)
         images.append(last.image)
         outcome = _outcome(last, (0, 0, 0, 0), ())
         return replace(

@@ -14,7 +14,7 @@ from lightningdrag.models.builtin.morphology import grown, most_around
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import LITTLE, Layers, Outlines, by_colours, sharp
 from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
-from lightningdrag.models.builtin.things import cut_out
+from lightningdrag.models.builtin.things import cut_again
 from lightningdrag.warp import sample
 
 RIM = 2
@@ -26,23 +26,23 @@ AROUND = 4
 
 
 def with_cutouts(
-    outlines: Outlines, rendering: Rendering, batch: DragBatch, whole: Sequence[bool]
+    outlines: Outlines, rendering: Rendering, batch: DragBatch, things: Sequence[np.ndarray | None]
 ) -> tuple[Outlines, Rendering]:
     """Outlines, those of things that are moved whole where these end in the source, and what that uncovers.
 
     Each goes as its drag says, all of it, and all of it has left where it stood.
 
     Args:
-        whole: the edits that move one thing whole.
+        things: of each edit the thing that it moves whole, if it does, ``(H, W)`` bool.
     """
-    cuts = cut_out(rendering.displacement, rendering.shown(), batch, whole, known=True)
+    cuts = cut_again(rendering.displacement, rendering.shown(), batch, things)
     if all(cut is None for cut in cuts):
         return outlines, rendering
     device = batch.mask.device
     is_cut = torch.tensor([cut is not None for cut in cuts], device=device)[:, None, None, None]
-    things = [np.zeros(batch.mask.shape[2:], bool) if cut is None else cut for cut in cuts]
+    ours = np.stack([np.zeros(batch.mask.shape[2:], bool) if cut is None else cut for cut in cuts])
     with torch.autocast(device.type, enabled=False):
-        ends = _outlines(torch.from_numpy(np.stack(things)[:, None]).to(device), rendering, batch)
+        ends = _outlines(torch.from_numpy(ours[:, None]).to(device), rendering, batch)
         colour, bare = _ground(ends, rendering, batch)
 
     def either(first: Tensor, second: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ LEAST = 0.12
 """Pixels of the window: what moves less follows no drag, short as it may be."""
 ROOM = 0.07
 """Around what follows, in geometric mean sides of the window: what moves has to end inside the mask."""
+WIDE_ROOM = 0.12
+"""Around a thing that is moved whole: another look may find more of it, and knows it from its ground."""
 WAY = 0.05
 """Within this of a drag's way, likewise, everything counts as what follows, whatever the motion says."""
 ALONG, WHOLE = 0.8, 0.6
@@ -53,7 +55,7 @@ def followers(displacement: np.ndarray, handles: np.ndarray, targets: np.ndarray
     side = whole.size**0.5
     ways = [*np.rint(np.stack((handles, targets), 1)).astype(np.int32)]
     cv2.polylines(whole, ways, isClosed=False, color=1, thickness=2 * round(WAY * side) + 1)
-    room = _with_room(whole)
+    room = _with_room(whole, ROOM)
     others = _finer((moves >= max(MOVES * longest, LEAST)) & ~part, cell) > 0.5
     return (room > 0) & ~others | (whole > 0)
 
@@ -99,7 +101,7 @@ def whole_thing(thing: np.ndarray, handle: np.ndarray, target: np.ndarray) -> tu
     there = cv2.warpAffine(part, np.array([[1, 0, way[0]], [0, 1, way[1]]], np.float32), part.shape[::-1])
     row, column = np.nonzero(cv2.distanceTransform(np.pad(part, 1), cv2.DIST_L2, 3)[1:-1, 1:-1] > INNER)
     places = _far_from_each_other(np.stack((column, row), 1).astype(np.float32), handle, APART)
-    return _with_room(cv2.bitwise_or(part, there)) > 0, places + way.astype(np.float32)
+    return _with_room(cv2.bitwise_or(part, there), WIDE_ROOM) > 0, places + way.astype(np.float32)
 
 
 def _far_from_each_other(places: np.ndarray, first: np.ndarray, least: float) -> np.ndarray:
@@ -112,8 +114,8 @@ def _far_from_each_other(places: np.ndarray, first: np.ndarray, least: float) ->
     return np.reshape(chosen, (-1, 2)).astype(np.float32)
 
 
-def _with_room(whole: np.ndarray) -> np.ndarray:
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(ROOM * whole.size**0.5) + 1,) * 2)
+def _with_room(whole: np.ndarray, room: float) -> np.ndarray:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(room * whole.size**0.5) + 1,) * 2)
     return cv2.morphologyEx(cv2.dilate(whole, disc), cv2.MORPH_CLOSE, disc)
 
 

@@ -79,10 +79,10 @@ class _Look:
         """The displacement, ``(h, w, 2)``."""
         return self.displacement[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def thing(self, *, known: bool = False) -> np.ndarray | None:
+    def thing(self, *, perhaps: bool = False) -> np.ndarray | None:
         """What it moves whole, ``(H, W)`` bool, if there is such a thing; see :func:`cut_out`."""
         shown = decided(upsample(self.visibility, MOTION_STRIDE))
-        [thing] = cut_out(upsample(self.displacement, MOTION_STRIDE), shown, self.batch, [True], known=known)
+        [thing] = cut_out(upsample(self.displacement, MOTION_STRIDE), shown, self.batch, perhaps=perhaps)
         return thing
 
 
@@ -151,7 +151,11 @@ class BuiltinModel:
             concatenated([encoded.features.expand(inputs.num_images) for encoded, inputs, _ in calls]),
             [generator for _, inputs, generator in calls for _ in range(inputs.num_images)],
             counts=counts,
-            whole=[inputs.whole for inputs in asked for _ in range(inputs.num_images)],
+            things=[
+                None if inputs.thing is None else inputs.thing.numpy()
+                for inputs in asked
+                for _ in range(inputs.num_images)
+            ],
             weights=guidance_weights(
                 first.guidance_schedule, max(guidance, 1.0), first.steps or self.default_steps
             ),
@@ -182,7 +186,7 @@ class BuiltinModel:
             return [bends]
         if (thing := look.thing()) is not None:
             return [self._goes_whole(thing, encoded, inputs), bends][: inputs.num_images]
-        if inputs.num_images > 1 and (thing := look.thing(known=True)) is not None:
+        if inputs.num_images > 1 and (thing := look.thing(perhaps=True)) is not None:
             return [bends, self._goes_whole(thing, encoded, inputs)]
         return [bends]
 
@@ -194,8 +198,9 @@ class BuiltinModel:
         goes = torch.cat((inputs.targets, torch.from_numpy(places)))
         again = replace(inputs, handles=goes - (inputs.targets - inputs.handles), targets=goes)
         if (more := self._look(encoded, again).thing()) is not None:
-            mask, places = whole_thing(more, handle, target)
-        return Followers(torch.from_numpy(mask), torch.from_numpy(places), whole=True)
+            thing = more
+            mask, places = whole_thing(thing, handle, target)
+        return Followers(*(torch.from_numpy(x) for x in (mask, places, thing)))
 
     def _look(self, encoded: Encoded, inputs: DragInputs) -> _Look:
         """The likeliest motion."""
@@ -222,7 +227,7 @@ class BuiltinModel:
             appearance,
             torch.Generator().manual_seed(0),
             counts=[1] * len(batch.source),
-            whole=[False] * len(batch.source),
+            things=[None] * len(batch.source),
             weights=[1.0] * self.default_steps,
             temperature=torch.full((len(batch.source), 1, 1, 1), self.default_temperature),
         )
@@ -235,7 +240,7 @@ class BuiltinModel:
         generator: torch.Generator | Sequence[torch.Generator],
         *,
         counts: Sequence[int],
-        whole: Sequence[bool],
+        things: Sequence[np.ndarray | None],
         weights: list[float],
         temperature: Tensor,
         noise_prior: str = "source",
@@ -246,7 +251,7 @@ class BuiltinModel:
         Args:
             generator: of all noise, or one for each of the batch.
             counts: how many candidates each edit has; they sum to the batch.
-            whole: of each of the batch, whether it moves one thing whole.
+            things: of each of the batch the thing that it moves whole, if it does, ``(H, W)`` bool.
             weights: the point-guidance weight of each step.
             temperature: ``(B, 1, 1, 1)``, scale of the motion noise.
         """
@@ -267,7 +272,7 @@ class BuiltinModel:
         displacement, visibility, colour, thing = answer.split((2, 1, 3, 1), 1)
         visibility = without_outline(visibility, displacement)
         rendering = Rendering(displacement, visibility, colour, thing)
-        outlines, rendering = with_cutouts(find_outlines(rendering, batch), rendering, batch, whole)
+        outlines, rendering = with_cutouts(find_outlines(rendering, batch), rendering, batch, things)
         outlines = outlines.agreed(counts, batch)
         rendering = outlines.part(rendering)
         rendering = patched(rendering, batch, outlines.before, temperature * noise[:, :1])

@@ -8,7 +8,7 @@ such outline, and is left to the motion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -84,33 +84,64 @@ OWN = _Rule(least_move=0.6, most_grown=1.6, outlined=0.78, same_colours=0.33)
 """Its colours are its own."""
 SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
 """It stands out so clearly that the picture knows better than the motion what goes along."""
+CLEAR = SEEMS, OWN, SHOWS
 KNOWN = _Rule(least_move=0.5, most_grown=2.0, outlined=0.6, same_colours=0.7)
 """It was found before, and only has to be found again; or it may be one, for a second candidate."""
 
 
 def cut_out(
-    displacement: Tensor, shown: Tensor, batch: DragBatch, asked: Sequence[bool], *, known: bool = False
+    displacement: Tensor, shown: Tensor, batch: DragBatch, *, perhaps: bool = False
 ) -> list[np.ndarray | None]:
     """The things that the edits of a batch move whole, each ``(H, W)`` bool in its source, if there is one.
 
+    At every STRIDE-th pixel, which is enough to know what follows.
+
     Args:
-        displacement: ``(B, 2, H, W)`` backward, in pixels of the window.
+        displacement: ``(B, 2, H, W)`` backward, in pixels of the window; each edit's drags all go one way.
         shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
-        asked: of which edits; their drags all go one way.
-        known: whether they are known, or supposed, to move a thing whole; if so it is cut out at every
-            pixel, if not at every STRIDE-th, which is enough to know what follows.
+        perhaps: take what may be one, too.
     """
-    if not any(asked):
-        return [None] * len(asked)
+    rules = (*CLEAR, KNOWN) if perhaps else CLEAR
+    cuts = [_cut(*edit, rules) for edit in _edits(displacement, shown, batch)]
+    return [None if cut is None else _enlarged(cut, *batch.mask.shape[2:]) for cut in cuts]
+
+
+def cut_again(
+    displacement: Tensor, shown: Tensor, batch: DragBatch, things: Sequence[np.ndarray | None]
+) -> list[np.ndarray | None]:
+    """Things that were found before, if they were, at every pixel.
+
+    Each is looked for in its edit's own motion, which may know more of it; where it is not found there it
+    is what it was.
+
+    Args:
+        displacement, shown: as for :func:`cut_out`.
+        things: each ``(H, W)`` bool.
+    """
+    if all(thing is None for thing in things):
+        return [None] * len(things)
+    cuts: list[np.ndarray | None] = []
+    for edit, thing in zip(_edits(displacement, shown, batch), things, strict=True):
+        if thing is None:
+            cuts.append(None)
+            continue
+        source, cells = edit[0], _cut(*edit, (*CLEAR, KNOWN))
+        cells = _reduced(thing.astype(np.float32)) > 0.5 if cells is None else cells
+        # Anew, for what was added may have been the ground's.
+        sides = np.where(cells, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
+        cuts.append(_finer(_enlarged(cells, *thing.shape), source, _learned(_reduced(source), sides, 1)))
+    return cuts
+
+
+def _edits(
+    displacement: Tensor, shown: Tensor, batch: DragBatch
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each edit what :func:`_cut` takes."""
     share = moved_share(displacement, shown > 0.5, batch).float()
     moved = share.mul(256).round().div(256).cpu().numpy()  # a GPU adds up in any order
     sources = (batch.source.float().cpu().permute(0, 2, 3, 1).numpy() * 127.5 + 127.5).clip(0, 255)
     masks, ways = batch.mask.cpu().numpy() > 0.5, (batch.targets - batch.handles)[:, 0].cpu().numpy()
-    edits = zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], ways, strict=True)
-    return [
-        _cut(*edit, known) if cut and np.linalg.norm(edit[-1]) > STEP else None
-        for edit, cut in zip(edits, asked, strict=True)
-    ]
+    return zip(sources.astype(np.uint8), moved[:, 0], masks[:, 0], ways, strict=True)
 
 
 def moved_share(displacement: Tensor, seen: Tensor, batch: DragBatch) -> Tensor:
@@ -131,22 +162,20 @@ def length_of(batch: DragBatch) -> Tensor:
 
 
 def _cut(
-    source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray, known: bool
+    source: np.ndarray, moved: np.ndarray, mask: np.ndarray, way: np.ndarray, rules: Sequence[_Rule]
 ) -> np.ndarray | None:
-    """The thing of one edit.
+    """The thing of one edit, ``(H / STRIDE, W / STRIDE)`` bool.
 
     Args:
         source: ``(H, W, 3)`` uint8.
         moved: ``(H, W)`` float, see :func:`moved_share`.
         mask: ``(H, W)`` bool.
         way: ``(2,)`` x and y of the drag, in pixels.
-        known: as for :func:`cut_out`.
+        rules: of which it has to follow one.
     """
-    height, width = moved.shape
-    picture, share, free = (
-        cv2.resize(x, (width // STRIDE, height // STRIDE), interpolation=cv2.INTER_AREA)
-        for x in (source, moved, mask.astype(np.float32))
-    )
+    if np.linalg.norm(way) <= STEP:
+        return None
+    picture, share, free = (_reduced(x) for x in (source, moved, mask.astype(np.float32)))
     share, inside = cv2.GaussianBlur(share, (0, 0), 1.0), np.greater(free, 0.5)
     labels = _first_labels(share)
     if min((labels == cv2.GC_BGD).sum(), (labels == cv2.GC_FGD).sum()) < LEAST_AREA * labels.size / 4:
@@ -155,26 +184,29 @@ def _cut(
     _, parts = cv2.connectedComponents((labels & 1).astype(np.uint8))
     thing = _closed(np.isin(parts, np.unique(parts[(share > TO_BE_KEPT) & (parts > 0)])))
     looks = _looks(thing, picture, inside)
-    every = (SEEMS, OWN, SHOWS, KNOWN) if known else (SEEMS, OWN, SHOWS)
-    rules = [rule for rule in every if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
+    rules = [rule for rule in rules if _moves_as_one(thing, share, rule) and _stands_out(*looks, rule)]
     if not rules:
         return None
 
-    def enlarged(more: np.ndarray, most: float) -> np.ndarray:
+    def with_more(more: np.ndarray, most: float) -> np.ndarray:
         shows, common = _looks(more, picture, inside)
         stands_out = any(_stands_out(shows, common, rule) for rule in rules)
-        return more if stands_out and more.sum() <= (1 + most) * thing.sum() else thing
+        small = more.sum() <= (1 + most) * thing.sum()
+        return more if stands_out and small and not _comes_in(more, inside, way) else thing
 
-    thing = enlarged(_attached(thing, picture, inside, colours), MOST_ALIKE)
-    thing = enlarged(_without_ground(thing, picture, inside), MOST_UNLIKE)
     if _comes_in(thing, inside, way):
         return None
-    whole = cv2.resize(thing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-    if not known:
-        return whole
-    # Anew, for what was added may have been the ground's.
-    sides = np.where(thing, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
-    return _finer(whole, source, _learned(picture, sides, 1))
+    thing = with_more(_attached(thing, picture, inside, colours), MOST_ALIKE)
+    return with_more(_without_ground(thing, picture, inside), MOST_UNLIKE)
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    size = image.shape[1] // STRIDE, image.shape[0] // STRIDE
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _enlarged(cells: np.ndarray, height: int, width: int) -> np.ndarray:
+    return cv2.resize(cells.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _without_ground(thing: np.ndarray, picture: np.ndarray, inside: np.ndarray) -> np.ndarray:
