@@ -21,6 +21,7 @@ from lightningdrag.models.builtin.followers import (
     MOVES,
     ROOM,
     SWAYS,
+    WIDE_ROOM,
     companions,
     followers,
     whole_thing,
@@ -117,7 +118,7 @@ def test_a_thing_that_was_cut_out_goes_whole_and_has_room_where_it_was_and_where
     thing = np.zeros((SIDE, SIDE), bool)
     thing[64:160, 48:112] = True
     mask, places = whole_thing(thing, HANDLE[0], TARGET[0])
-    room = round(ROOM * SIDE)
+    room = round(WIDE_ROOM * SIDE)
     assert mask[64:160, 48:152].all()
     assert mask[112, 48 - room : 152 + room].all()
     assert not mask[: 64 - room - 1].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -156,6 +157,22 @@ def test_a_picture_that_would_be_decoded_though_its_bytes_are_wrong_is_damaged(
     path.write_bytes(content)
     with pytest.raises(DamagedSample, match=r"the checksum of first\.jpg is wrong"):
         open_shards(tmp_path / "copy").read(0)
+
+
+@pytest.mark.parametrize(
+    "place", [None, ["0", 10], [-5, 10], [0, 10**18], [512, -1], [None, None], [10**12, 10]]
+)
+def test_an_index_that_leads_nowhere_is_damage(dataset: Path, tmp_path: Path, place: list | None) -> None:
+    shutil.copytree(dataset, tmp_path / "copy")
+    tar = Path(open_shards(dataset)._places[0][0])
+    beside = tmp_path / "copy" / tar.with_suffix(".json").name
+    entries = json.loads(beside.read_text())
+    entries[0]["members"] = {} if place is None else {**entries[0]["members"], "first.jpg": place}
+    beside.write_text(json.dumps(entries))
+    damaged = open_shards(tmp_path / "copy")
+    with pytest.raises(DamagedSample, match=tar.name):
+        damaged.read(0)
+    assert damaged.read(1).first.size
 
 
 def test_licences_that_no_pair_has_are_told_with_those_there_are(dataset: Path) -> None:

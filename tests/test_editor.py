@@ -206,6 +206,8 @@ def test_the_readings_of_drags_take_turns_with_the_candidates(options: dict[str,
             assert np.array_equal(one, other)
     assert not results[1].mask[:, 110:].any()
     assert results[3].mask.all()
+    session = DragEditor(Reader()).open(pixels)
+    assert all(np.array_equal(session.mask_for(drags, count), results[count].mask) for count in (1, 2, 3))
     assert len({result.drags for result in results.values()}) == 1
     assert all(result.thing is None for result in results.values())
 

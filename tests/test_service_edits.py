@@ -165,11 +165,13 @@ def test_the_mask_that_an_edit_without_one_uses(server: Running, photo: Photo) -
     assert np.array_equal(
         photo.found_mask("?model=warp"), derive_mask([Drag(DRAG["handle"], DRAG["target"])], 160, 120)
     )
+    both = photo.image(photo.finish(photo.job(num_images=2))["mask"])
+    assert np.array_equal(photo.found_mask("?num_images=2"), np.asarray(both) > 0)
     small = photo.found_mask("?side=80")
     assert small.shape == (60, 80)
     assert abs(small.mean() - found.mean()) < 0.02
-    assert len(server.state.store.get(photo.record["id"]).jobs) == 1  # the masks' own are forgotten
-    for query in ("?model=none", f"?model={'x' * 201}", "?round=-1", "?round=2000000"):
+    assert len(server.state.store.get(photo.record["id"]).jobs) == 2  # the masks' own are forgotten
+    for query in ("?model=none", f"?model={'x' * 201}", "?round=-1", "?round=2000000", "?num_images=17"):
         answer = server.client.post(f"{photo.address}/mask{query}", json={"drags": [DRAG]})
         assert answer.status_code == 422, query
     astray = server.client.post(
@@ -231,6 +233,18 @@ def test_what_can_be_edited_can_be_animated_at_a_smaller_size_too() -> None:
         task = Task("photo/0", photo_bytes(2048, 1500), 10**7, None, "warp", request, frames)
         (outcome,) = bench.run([task], [lambda step, steps: True])
         assert outcome.request.drags == request.drags
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_longest_photo_can_be_animated_too(upright: bool) -> None:
+    size, drag = (11_000, 16), {"handle": [5000, 8], "target": [5400, 8]}
+    if upright:
+        size, drag = size[::-1], {end: place[::-1] for end, place in drag.items()}
+    request = EditRequest.from_json(request_text(drags=[drag], seed=0))
+    task = Task("photo/0", photo_bytes(*size), 10**7, None, "warp", request, frames=3, format="webp")
+    (outcome,) = Workbench(["warp"], "cpu").run([task], [lambda step, steps: True])
+    with Image.open(io.BytesIO(outcome.animation)) as animation:
+        assert sorted(animation.size) == [16, 1024]
 
 
 def test_a_thing_that_is_moved_whole_is_so_in_every_frame() -> None:

@@ -23,7 +23,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def written_together(*, anew: bool = False) -> Iterator[Callable[[str | os.PathLike[str], bytes], None]]:
     """Files that take their names together: ``write(path, data)`` writes beside ``path``, the end renames.
 
-    Until then nothing that was there before is touched, and an error leaves all of it as it was.
+    Until then nothing that was there before is touched, and an error leaves all of it as it was. One of the
+    renaming itself may come when the first files have replaced others.
 
     Args:
         anew: take no name that another file has, even if it came at the same time.

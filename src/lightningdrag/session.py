@@ -133,6 +133,10 @@ class EditSession:
         return self._history[self._round]
 
     @property
+    def _size(self) -> tuple[int, int]:
+        return self.photo.width, self.photo.height
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the photo and of the windows of it that are kept encoded."""
         return self.photo.nbytes + sum(encoded.nbytes for encoded in self._encoded.values())
@@ -143,8 +147,8 @@ class EditSession:
         Raises:
             RequestError: as :meth:`edit`.
         """
-        request, _ = request_of(drags, mask).fitted(self.photo.width, self.photo.height)
-        settled, _ = request.settled_mask(self.photo.width, self.photo.height)
+        request, _ = request_of(drags, mask).fitted(*self._size)
+        settled, _ = request.settled_mask(*self._size)
         window = window_for(_PREVIEW, settled, request.drags)
         motion = _PREVIEW.generate(
             Encoded(torch.zeros(1, 3, window.height, window.width)),
@@ -157,8 +161,10 @@ class EditSession:
         return image
 
     @kept_memory()
-    def mask_for(self, drags: Iterable[DragLike]) -> np.ndarray:
+    def mask_for(self, drags: Iterable[DragLike], num_images: int = 1) -> np.ndarray:
         """The mask of an edit without one, ``(H, W)`` bool: what follows the drags, with room around it.
+
+        It holds all readings of the drags that so many candidates have.
 
         A model that cannot say what follows has ``masks.derive_mask``. (An edit without a mask also holds a
         rigid thing together, where one drag moves it; with this one as its mask it does not.)
@@ -166,9 +172,9 @@ class EditSession:
         Raises:
             RequestError: as :meth:`edit`.
         """
-        request, _ = request_of(drags, None).fitted(self.photo.width, self.photo.height)
-        [reading, *_], _ = self._readings(request)
-        return reading.mask
+        request, _ = request_of(drags, None, num_images=num_images).fitted(*self._size)
+        readings, _ = self._readings(request)
+        return _together(readings)
 
     def edit(
         self,
@@ -217,7 +223,7 @@ class EditSession:
         for first, (each, reading) in enumerate(zip(asked, readings, strict=True)):
             made, painted = yield from self._stages(each, reading, progress)
             photos[first :: len(readings)] = made
-        mask = np.logical_or.reduce([reading.mask for reading in readings])
+        mask = _together(readings)
         if all(drag.is_pin for drag in fitted.drags):
             more.append("no drag moves anything: each target is its handle")
         if painted and photo.alpha is not None and photo.alpha[mask].min() < np.iinfo(photo.alpha.dtype).max:
@@ -285,7 +291,7 @@ class EditSession:
     ) -> tuple[list[_Reading], list[str]]:
         """How a fitted request may be read, the likeliest first and as many at most as it has candidates, and
         what to say; a mask that is not given is found by the model if it can."""
-        model, drags, size = self._model, request.drags, (self.photo.width, self.photo.height)
+        model, drags, size = self._model, request.drags, self._size
         if request.mask is not None or not isinstance(model, MaskModel) or all(drag.is_pin for drag in drags):
             mask, warnings = request.settled_mask(*size)
             return [_Reading(mask, thing=thing)], warnings
@@ -301,7 +307,7 @@ class EditSession:
 
     def _reading(self, found: Followers, window: Window, drags: Sequence[Drag]) -> _Reading:
         """What was found in a window, in the photo."""
-        size = self.photo.width, self.photo.height
+        size = self._size
         mask = window.photo_mask(found.mask.numpy(), *size)
         mask |= ways(drags, *size)  # of drags that are too short for the window, too
         places = window.to_photo(found.companions.numpy()).tolist()
@@ -310,7 +316,7 @@ class EditSession:
 
     def _drags(self, request: EditRequest, reading: _Reading) -> tuple[Drag, ...]:
         """A request's drags and the auxiliary ones."""
-        size, mask = (self.photo.width, self.photo.height), reading.mask
+        size, mask = self._size, reading.mask
         drags = augmented(request.drags, request.augment, *size, mask)
         return accompanied(drags, [(drags[0], place) for place in reading.companions], *size, mask)
 
@@ -371,6 +377,11 @@ class EditSession:
 def request_of(drags: Iterable[DragLike], mask: MaskLike | None, **options: Unpack[Options]) -> EditRequest:
     """The arguments of ``edit`` as a request. Raises as it does."""
     return EditRequest(as_drags(drags), None if mask is None else read_mask(mask), **options)
+
+
+def _together(readings: Sequence[_Reading]) -> np.ndarray:
+    """The mask of them all."""
+    return np.logical_or.reduce([reading.mask for reading in readings])
 
 
 def _moved(thing: np.ndarray, handle: Point, to: Point) -> np.ndarray:

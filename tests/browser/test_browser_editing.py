@@ -370,6 +370,20 @@ def test_a_phone(phone: tuple[EditorPage, Touch]) -> None:
 
 
 @pytest.mark.parametrize("tool", ["drag", "pin", "brush", "eraser"])
+def test_a_touch_that_the_system_takes_back_does_nothing(phone: tuple[EditorPage, Touch], tool: str) -> None:
+    editor, touch = phone
+    editor.page.evaluate("tool => lightningdrag.editor.set({ tool })", tool)
+    x, y = editor.at(*NOSE)
+    for way in (0, 30):
+        touch("touchStart", (x, y))
+        if way:
+            touch("touchMove", (x + way, y))
+        touch("touchCancel")
+        assert editor.drags == []
+        assert editor.state["mask"] is None
+
+
+@pytest.mark.parametrize("tool", ["drag", "pin", "brush", "eraser"])
 def test_pinching_changes_nothing_but_the_view(phone: tuple[EditorPage, Touch], tool: str) -> None:
     editor, touch = phone
     editor.pull(NOSE, ASIDE)

@@ -254,6 +254,28 @@ def test_files_that_are_no_photo_are_refused_in_plain_words(editor: EditorPage, 
     assert editor.page.locator("body").get_attribute("data-mode") == "empty"
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [10**9, 10**9], "runs": [10**18]},
+        {"size": [4, 3], "runs": [5, 6]},
+        {"size": [4, 3], "runs": [13, -1]},
+        {"size": [4, 3], "runs": 5},
+        {"size": 5, "runs": [5]},
+    ],
+)
+def test_a_saved_edit_with_a_broken_mask_is_refused(editor: EditorPage, tmp_path, mask: dict) -> None:
+    editor.offline = True  # the page logs what is not the server's problem
+    editor.open()
+    saved = json.loads(EditRequest((Drag(NOSE, ASIDE),)).to_json())
+    (tmp_path / "edit.json").write_text(json.dumps({**saved, "mask": mask}))
+    editor.page.locator("#file").set_input_files(tmp_path / "edit.json")
+    toast = editor.page.locator(".toast.error")
+    toast.wait_for()
+    assert "mask of this saved edit" in toast.text_content()
+    assert editor.drags == []
+
+
 @pytest.mark.parametrize("point", [(-5, 20), (451, 20), (20, -1), (20, 300)])
 def test_an_edit_with_a_point_outside_the_photo_is_refused(
     editor: EditorPage, tmp_path, point: tuple[float, float]

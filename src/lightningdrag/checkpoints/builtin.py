@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from lightningdrag.checkpoints.tensors import load_strict, load_tensors
+from lightningdrag.checkpoints.tensors import load_strict, load_tensors, save_half
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.models.builtin.network import BuiltinNetwork
 
@@ -67,10 +66,4 @@ def grow_weights(network: BuiltinNetwork, path: Path) -> None:
 
 def save_builtin(network: BuiltinNetwork, path: Path, facts: Mapping[str, object]) -> None:
     """Write a network's weights in float16, with facts about the run in the file's header."""
-    tensors = {
-        name: tensor.detach().to("cpu", torch.float16).contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, {key: str(value) for key, value in facts.items()})
-    partial.replace(path)
+    save_half(network.state_dict(), path, facts)

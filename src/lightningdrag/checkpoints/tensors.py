@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 MAX_PICKLE_BYTES = 4 * 2**30
@@ -103,6 +103,14 @@ def _flatten(value: Any, path: Path, prefix: str = "", depth: int = 0) -> Iterab
             yield f"{prefix}{name}", item
         else:
             yield from _flatten(item, path, f"{prefix}{name}.", depth + 1)
+
+
+def save_half(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, object]) -> None:
+    """Write tensors in float16, with facts in the file's header; beside, then renamed."""
+    half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(half, partial, {key: str(value) for key, value in facts.items()})
+    partial.replace(path)
 
 
 def load_strict(

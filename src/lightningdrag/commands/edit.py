@@ -47,7 +47,8 @@ def edit(
         ),
     ] = None,
     mask: Annotated[
-        str | None, typer.Option(help="Image, white where the photo may change. Without it, from the drags.")
+        str | None,
+        typer.Option(help="White where the photo may change. Without it, what follows the drags."),
     ] = None,
     output: Annotated[
         str | None,

@@ -27,6 +27,8 @@ from lightningdrag.data.pairs import FramePair
 INDEX = "index.json"
 FORMAT = "lightningdrag-pairs-1"
 KINDS = ("video", "pose", "synthetic")
+LARGEST_SAMPLE = 2**28
+"""Bytes of a sample, at most: what an index says is not believed beyond that."""
 _JPEG = [
     cv2.IMWRITE_JPEG_QUALITY,
     95,
@@ -194,8 +196,10 @@ class Dataset:
             OSError: it could not be read.
         """
         tar, members, checks = self._places[index]
-        start = min(offset for offset, _ in members.values())
-        stop = max(offset + size for offset, size in members.values())
+        try:
+            start, stop = _span(members)
+        except (TypeError, ValueError) as error:
+            raise DamagedSample(f"a sample of {self.clips[index]} in the index of {tar}: {error}") from error
         content = memoryview(storage.read_range(tar, start, stop - start))
         files = {name: bytes(content[at - start : at - start + size]) for name, (at, size) in members.items()}
         try:
@@ -205,6 +209,20 @@ class Dataset:
             return decode_sample(files)
         except Exception as error:  # damaged files fail in many ways
             raise DamagedSample(f"a sample of {self.clips[index]} in {tar} is damaged: {error}") from error
+
+
+def _span(members: dict[str, tuple[int, int]]) -> tuple[int, int]:
+    """Where a sample's files begin in a tar, and where they end.
+
+    Raises:
+        TypeError, ValueError: they lie nowhere, or are larger than a sample is.
+    """
+    if not members or any(at < 0 or size < 0 for at, size in members.values()):
+        raise ValueError(f"its files lie at {members}")
+    start, stop = min(at for at, _ in members.values()), max(at + size for at, size in members.values())
+    if stop - start > LARGEST_SAMPLE:
+        raise ValueError(f"it has {stop - start} bytes; at most {LARGEST_SAMPLE} are read")
+    return start, stop
 
 
 def open_shards(

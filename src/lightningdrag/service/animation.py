@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lightningdrag.photo import Photo, over_white, to_8bit
+from lightningdrag.photo import MIN_SIDE, Photo, over_white, to_8bit
 
 FORMATS = ("webp", "mp4")
 LONGER_SIDE = 1024
@@ -27,11 +27,14 @@ def available_formats() -> tuple[str, ...]:
 
 
 def reduced(photo: Photo, longer_side: int) -> Photo:
-    """The photo no longer than this, 8 bits a channel; as it is if it is small enough."""
+    """The photo no longer than this, 8 bits a channel; as it is if it is small enough.
+
+    What is very long keeps the least width that a photo has.
+    """
     scale = longer_side / max(photo.width, photo.height)
     if scale >= 1:
         return photo
-    size = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    size = max(MIN_SIDE, round(photo.width * scale)), max(MIN_SIDE, round(photo.height * scale))
 
     def shrunk(values: np.ndarray) -> np.ndarray:
         return cv2.resize(to_8bit(values), size, interpolation=cv2.INTER_AREA)

@@ -153,13 +153,14 @@ async def found_mask(
     side: Side = None,
     model: Annotated[str | None, Query(max_length=200, description="As of an edit.")] = None,
     round: Annotated[int | None, Query(ge=0, le=10**6, description="As of an edit.")] = None,
+    num_images: Annotated[int, Query(ge=1, le=16, description="As of an edit.")] = 1,
 ) -> Response:
     """The mask that an edit by these drags uses without one, 255 where the photo may change."""
 
     def request() -> EditRequest:
         read = as_drags((drag.handle, drag.target) for drag in drags.drags)
         check_inside(read, session.width, session.height)
-        return EditRequest(read)
+        return EditRequest(read, num_images=num_images)
 
     job = server.job(session, await server.heavy(request), model, round, kind="mask")
     if server.queue.models.get(job.model, {}).get("masks", True):

@@ -92,7 +92,7 @@ class Workbench:
 
     def _find_mask(self, task: Task) -> Outcome:
         start = time.perf_counter()
-        mask = self._session(task).mask_for(task.request.drags)
+        mask = self._session(task).mask_for(task.request.drags, task.request.num_images)
         x0, y0, x1, y1 = box = bounding_box(mask)
         found = np.ascontiguousarray(mask[y0:y1, x0:x1])
         return Outcome(box, found, (), b"", task.request, time.perf_counter() - start, ())

@@ -14,11 +14,12 @@ from diffusers import LCMScheduler
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
+from lightningdrag.checkpoints.tensors import save_half
 from lightningdrag.pipeline import LightningDragPipeline
 from lightningdrag.training.draws import Draws
 from lightningdrag.training.loader import Batch
 from lightningdrag.training.recipe import LCMRecipe, RecipeError
-from lightningdrag.training.sd15 import SD15Task, mix, write_half
+from lightningdrag.training.sd15 import SD15Task, mix
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
@@ -103,7 +104,7 @@ class LCMTask(SD15Task):
     def save_weights(self, weights: Mapping[str, Tensor], path: Path, facts: Mapping[str, object]) -> None:
         """As diffusers and :func:`lightningdrag.checkpoints.released.fuse_lcm_lora` read a LoRA."""
         state = get_peft_model_state_dict(self.pipeline.unet, adapter_name="default")
-        write_half({f"unet.{name}": tensor for name, tensor in state.items()}, path, facts)
+        save_half({f"unet.{name}": tensor for name, tensor in state.items()}, path, facts)
 
 
 def lcm_scheduler(pipeline: LightningDragPipeline, ddim_steps: int) -> LCMScheduler:

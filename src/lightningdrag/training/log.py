@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from PIL import Image
 
@@ -84,11 +81,3 @@ def read_log(path: Path) -> list[Record]:
         except json.JSONDecodeError:
             break
     return records
-
-
-def peak_memory() -> float:
-    """GB that this process has held at most: the GPU's, if there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

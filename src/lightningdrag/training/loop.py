@@ -29,10 +29,11 @@ from torch import Tensor
 from lightningdrag.data.shards import shard_files
 from lightningdrag.evaluation.provenance import provenance
 from lightningdrag.files import write_atomically
+from lightningdrag.memory import peak_bytes
 from lightningdrag.training.average import Average
 from lightningdrag.training.checkpoints import check_held, list_checkpoints, save_checkpoint
 from lightningdrag.training.loader import Batch, Share, batches, validation_batches
-from lightningdrag.training.log import Report, RunLog, peak_memory
+from lightningdrag.training.log import Report, RunLog
 from lightningdrag.training.recipe import Recipe, RecipeError, absolute, published, with_absolute_places
 from lightningdrag.training.task import Task
 from lightningdrag.training.validate import validate
@@ -229,7 +230,8 @@ class Trainer:
             last = self.progress() >= 1
             if self.step > logged and (self.step % recipe.log_every == 0 or last or self.stopping):
                 rate = recipe.batch * (self.step - logged) / max(self.seconds - since, 1e-9)
-                self._record(rate=round(rate, 2), memory_gb=round(peak_memory(), 2), **means(self.unlogged))
+                memory = peak_bytes(self.accelerator.device) / 1e9
+                self._record(rate=round(rate, 2), memory_gb=round(memory, 2), **means(self.unlogged))
                 self.unlogged = []
                 logged, since = self.step, self.seconds
             if self.stopping or last:  # the last step is validated when it is saved

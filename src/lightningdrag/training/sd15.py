@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightningdrag.checkpoints.released import load_base
 from lightningdrag.checkpoints.saved import load_saved
+from lightningdrag.checkpoints.tensors import save_half
 from lightningdrag.models import codec
 from lightningdrag.models.appearance import AppearanceEncoder, record_references
 from lightningdrag.models.attention import Conditioning, attention_blocks
@@ -153,7 +153,7 @@ class SD15Task(Task):
         return {"model": torch.cat(results)}
 
     def save_weights(self, weights: Mapping[str, Tensor], path: Path, facts: Mapping[str, object]) -> None:
-        write_half(weights, path, facts)
+        save_half(weights, path, facts)
 
     @property
     def alphas(self) -> Tensor:
@@ -206,11 +206,3 @@ def mix(clean: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
     """Latents at ``(B,)`` cumulative alphas: sqrt(a) clean + sqrt(1 - a) noise."""
     a = alphas[:, None, None, None]
     return a.sqrt() * clean + (1 - a).sqrt() * noise
-
-
-def write_half(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, object]) -> None:
-    """Write tensors in float16 beside, then rename."""
-    half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(half, partial, {key: str(value) for key, value in facts.items()})
-    partial.replace(path)

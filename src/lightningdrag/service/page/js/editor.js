@@ -20,7 +20,7 @@ export class Editor extends EventTarget {
   running = null; // {label, share, controller}
   models = { models: [], animations: [], limits: null, ready: true };
   settings = loadSettings();
-  found = { drags: null, model: null, mask: null }; // what follows these drags, as the server says
+  found = { drags: null, model: null, num_images: null, mask: null }; // what follows the drags, as the server says
   #masks = new WeakMap(); // {size, runs} -> raster
   #stroke = null; // the raster that is being painted
   #plan = { state: null, plan: null };
@@ -215,8 +215,10 @@ export class Editor extends EventTarget {
   }
 
   get #found() {
-    const { drags, model, mask } = this.found;
-    return drags === this.state.drags && model === this.settings.model ? mask : null;
+    const { drags, model, num_images, mask } = this.found;
+    const { proposal } = this.state;
+    const asked = proposal?.request.options.num_images ?? this.settings.num_images;
+    return drags === this.state.drags && model === this.settings.model && num_images === asked ? mask : null;
   }
 
   // Results

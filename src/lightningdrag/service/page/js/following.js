@@ -5,7 +5,7 @@ import { isPin } from "./mask.js";
 const REST = 250; // milliseconds
 
 export class Following {
-  #asked = { drags: null, model: null };
+  #asked = { drags: null, model: null, num_images: null };
   #timer = 0;
   #controller = new AbortController();
 
@@ -18,7 +18,8 @@ export class Following {
   #look() {
     const { mode, state, found, settings } = this.editor;
     const open = mode === "edit" && !state.mask && !state.drags.every(isPin);
-    const wanted = { drags: open ? state.drags : null, model: settings.model };
+    const { model, num_images } = settings;
+    const wanted = { drags: open ? state.drags : null, model, num_images };
     if (same(wanted, this.#asked)) return;
     this.#asked = wanted;
     clearTimeout(this.#timer);
@@ -40,4 +41,4 @@ export class Following {
   }
 }
 
-const same = (one, other) => one.drags === other.drags && one.model === other.model;
+const same = (one, other) => ["drags", "model", "num_images"].every((name) => one[name] === other[name]);

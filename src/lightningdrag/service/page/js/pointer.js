@@ -129,6 +129,12 @@ export function listen(canvas, editor, scene) {
     gesture = null;
   }
 
+  function drop() {
+    clearTimeout(hold);
+    gesture?.drop?.();
+    gesture = null;
+  }
+
   canvas.addEventListener("pointerdown", (event) => {
     if (!editor.work || event.button === 2) return;
     canvas.setPointerCapture(event.pointerId);
@@ -137,9 +143,7 @@ export function listen(canvas, editor, scene) {
     const [x, y] = place(event);
     fingers.set(event.pointerId, [x, y]);
     if (fingers.size === 2) {
-      clearTimeout(hold);
-      gesture?.drop?.();
-      gesture = null;
+      drop();
       editor.changed();
     } else if (fingers.size === 1) gesture = begin(event, x, y);
   });
@@ -171,13 +175,17 @@ export function listen(canvas, editor, scene) {
     editor.changed("look");
   }
 
-  for (const name of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(name, (event) => {
-      if (!fingers.delete(event.pointerId)) return;
-      if (!fingers.size) stop();
-      scene.ask();
-    });
-  }
+  canvas.addEventListener("pointerup", (event) => {
+    if (!fingers.delete(event.pointerId)) return;
+    if (!fingers.size) stop();
+    scene.ask();
+  });
+
+  canvas.addEventListener("pointercancel", (event) => {
+    if (!fingers.delete(event.pointerId)) return;
+    drop(); // a palm, or the system's own gesture: nobody meant it
+    scene.ask();
+  });
 
   canvas.addEventListener("pointerleave", () => {
     mouse = null;

@@ -7,6 +7,7 @@ const SESSIONS = "/api/v1/sessions";
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const FIRST_PAUSE = 300;
 const LONGEST_PAUSE = 4000;
+const LONGEST_WAIT = 10; // seconds, whatever the server says
 const LONGEST_ACCEPT = 30_000;
 const FOUND_SIDE = 512; // of masks, at most
 
@@ -48,6 +49,7 @@ export class Remote {
   /** Make a candidate a round, if the server still knows it; if not, it is sent when it is needed. */
   accept(key, job, candidate) {
     const accepted = this.#placing.then(async () => {
+      if (job.session === this.#session && this.#rounds.has(key)) return;
       const path = `${SESSIONS}/${job.session}/rounds`;
       const { round } = await this.client.post(path, { job: job.id, candidate }, AbortSignal.timeout(LONGEST_ACCEPT));
       if (job.session === this.#session) this.#rounds.set(key, round);
@@ -65,11 +67,11 @@ export class Remote {
   }
 
   /** The mask that an edit without one uses. @returns {Promise<import("./mask.js").Raster>} */
-  async mask(key, blob, photo, { drags, model }, signal) {
+  async mask(key, blob, photo, { drags, model, num_images }, signal) {
     const headers = { "Content-Type": "application/json" };
     return this.#persist(signal, () => {}, async () => {
       const { session, round } = await this.place(key, blob); // an upload goes on though the pull does
-      const query = new URLSearchParams({ round, side: FOUND_SIDE, ...(model && { model }) });
+      const query = new URLSearchParams({ round, side: FOUND_SIDE, num_images, ...(model && { model }) });
       const options = { method: "POST", body: JSON.stringify({ drags }), headers, signal };
       return this.#mask(`${SESSIONS}/${session}/mask?${query}`, photo, options);
     });
@@ -118,7 +120,7 @@ export class Remote {
         if (error.type === "session-gone" && gone++ < 3) this.forget();
         else if (error.type === "queue-full" || error.type === "rate") {
           report({ state: "busy" });
-          await wait(1000 * Math.min(error.retryAfter, 10), signal);
+          await wait(1000 * Math.min(error.retryAfter, LONGEST_WAIT), signal);
         } else if (error instanceof Offline || error.type === "stopping") {
           report({ state: "offline" });
           await this.#untilBack(signal, pause);
@@ -141,9 +143,11 @@ export class Remote {
             if (FINAL.has(news.state)) return news;
           }
         } catch (error) {
-          if (!(error instanceof Offline)) throw error;
-          report({ state: "offline" });
-          await this.#untilBack(signal);
+          if (error instanceof Offline) {
+            report({ state: "offline" });
+            await this.#untilBack(signal);
+          } else if (error.type !== "rate") throw error;
+          else await wait(1000 * Math.min(error.retryAfter, LONGEST_WAIT), signal); // the job goes on
         }
       }
     } finally {

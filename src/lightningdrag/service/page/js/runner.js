@@ -17,7 +17,7 @@ export class Runner {
   async run(changes = {}, chosen = 0) {
     const { editor } = this;
     const { work, state } = editor;
-    const { model } = { ...editor.settings, ...changes };
+    const { model, num_images } = { ...editor.settings, ...changes };
     const done = await this.#follow("jobs", await this.#form(changes));
     if (!done || editor.state !== state) return;
     const proposal = {
@@ -28,18 +28,18 @@ export class Runner {
       request: { ...done.request, image: work.image, mask: state.mask },
       job: { id: done.id, session: done.session },
     };
-    await Promise.all([this.decode(proposal.candidates[chosen], done.results[chosen]), this.#learnMask(done, model)]);
+    await Promise.all([this.decode(proposal.candidates[chosen], done.results[chosen]), this.#learnMask(done, { model, num_images })]);
     if (editor.state !== state) return; // drawn on in the meantime, which cancels a run
     editor.propose(proposal, done.results);
     for (const warning of done.warnings) if (!warning.startsWith("mask scaled")) this.toasts.show(warning);
   }
 
   /** The automatic mask, where the run was quicker than the question for it. */
-  async #learnMask(done, model) {
+  async #learnMask(done, asked) {
     const { work, state, remote } = this.editor;
     if (state.mask) return;
     const mask = await remote.usedMask(done, work).catch(() => null); // the room around the drags will do
-    if (mask) this.editor.set({ found: { drags: state.drags, model, mask } });
+    if (mask) this.editor.set({ found: { drags: state.drags, ...asked, mask } });
   }
 
   /** From a result: its run with more candidates. Those that it has stay the first ones. */

@@ -51,7 +51,7 @@ export class Saving {
     }
   }
 
-  /** The drag as a film, made stage by stage. */
+  /** The drag as a film. */
   async animation(format) {
     const { editor, runner, toasts } = this;
     const { drags, proposal } = editor.state;

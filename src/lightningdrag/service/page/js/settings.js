@@ -10,6 +10,7 @@ export const DEFAULTS = {
   max_step: null,
   augment: 0,
 };
+const MOST_PIXELS = 80e6; // of a mask, as of a photo
 const NOT_SHOWN = ["guidance_schedule", "noise_prior", "temperature", "strict"]; // a saved edit may bring them
 const OPTIONS = [...Object.keys(DEFAULTS).filter((name) => name !== "model"), ...NOT_SHOWN];
 
@@ -52,12 +53,22 @@ export function readRequest(text) {
   if (!Array.isArray(request.drags) || !request.drags.every((d) => isPoint(d?.handle) && isPoint(d?.target))) {
     throw new Error("The drags of this saved edit cannot be read.");
   }
-  const mask = request.mask?.runs && request.mask.size ? request.mask : null;
-  if (request.mask && !mask) throw new Error("This saved edit keeps its mask in another file; open it without.");
+  const mask = request.mask ?? null;
+  if (mask && !(mask.runs && mask.size)) throw new Error("This saved edit keeps its mask in another file; open it without.");
+  if (mask && !isMask(mask)) throw new Error("The mask of this saved edit cannot be read.");
   const options = Object.fromEntries(
     Object.entries(request.options ?? {}).filter(([name]) => OPTIONS.includes(name)),
   );
   return { drags: request.drags, mask, options };
+}
+
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+
+/** Runs that fill a mask of a size that a photo may have. */
+function isMask({ size, runs }) {
+  if (!Array.isArray(size) || size.length !== 2 || !size.every((side) => isCount(side) && side > 0)) return false;
+  if (!Array.isArray(runs) || !runs.every(isCount) || size[0] * size[1] > MOST_PIXELS) return false;
+  return runs.reduce((sum, run) => sum + run, 0) === size[0] * size[1];
 }
 
 /** The rule of lightningdrag/drag.py: a pixel reaches half a pixel around its centre. @throws {Error} in plain words */
