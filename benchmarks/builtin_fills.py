@@ -17,11 +17,11 @@ from torch import Tensor
 
 from builtin_ablation import WITHOUT_OUTLINES, WITHOUT_PATCHES, changed
 from lightningdrag.checkpoints.builtin import load_builtin
+from lightningdrag.ground import carried_on
 from lightningdrag.models.builtin import outlines, patch_fill
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.patch_fill import patched
-from lightningdrag.models.builtin.surroundings import carried_on
 from lightningdrag.training.loader import Batch, validation_batches
 from lightningdrag.training.losses import LABEL_STRIDE, masked_means, ssim, with_true_visibility
 from lightningdrag.training.validate import psnr

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from builtin_ablation import changed
 from builtin_edges import share_of
+from lightningdrag.ground import carried_on
 from lightningdrag.models.builtin import patch_fill
 from lightningdrag.models.builtin.morphology import grown
-from lightningdrag.models.builtin.surroundings import MARGIN, carried_on
+from lightningdrag.models.builtin.surroundings import MARGIN
 from lightningdrag.training.losses import masked_means, ssim
 from lightningdrag.training.validate import psnr
 

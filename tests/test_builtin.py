@@ -17,6 +17,7 @@ from lightningdrag.checkpoints.builtin import (
     save_builtin,
 )
 from lightningdrag.checkpoints.tensors import CheckpointError
+from lightningdrag.ground import carried_on
 from lightningdrag.models.builtin.evidence import DragBatch, gather_evidence
 from lightningdrag.models.builtin.model import BuiltinModel, motion_prior
 from lightningdrag.models.builtin.network import (
@@ -30,7 +31,7 @@ from lightningdrag.models.builtin.network import (
     Rendering,
     without_weak_holes,
 )
-from lightningdrag.models.builtin.surroundings import carried_on, surroundings, without_outline
+from lightningdrag.models.builtin.surroundings import surroundings, without_outline
 from lightningdrag.models.protocol import Call, DragInputs, EditCancelled, MotionEdit
 from lightningdrag.warp import drag_displacement
 

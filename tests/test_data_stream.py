@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -16,7 +17,7 @@ import lightningdrag.data
 from data_runs import RECIPE, contents, plan, run, write_films
 from lightningdrag.data import Sample, open_shards, storage
 from lightningdrag.data.samples import run_task
-from lightningdrag.data.shards import DamagedSample
+from lightningdrag.data.shards import DamagedSample, decode_sample, encode_sample
 from lightningdrag.data.tasks import find_videos
 
 
@@ -173,6 +174,29 @@ def test_an_index_that_leads_nowhere_is_damage(dataset: Path, tmp_path: Path, pl
     with pytest.raises(DamagedSample, match=tar.name):
         damaged.read(0)
     assert damaged.read(1).first.size
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("first", np.zeros((100, 100, 3), np.uint8)),
+        ("second", np.zeros((100, 100, 3), np.uint8)),
+        ("mask", np.zeros((100, 100), bool)),
+        ("forward", np.zeros((2, 100, 100), np.float32)),
+        ("moving", np.zeros((100, 100), np.uint8)),
+        ("frames", 7),
+        ("handles", [[1, 2]] * 99),
+    ],
+)
+def test_a_sample_whose_parts_do_not_go_together_is_damaged(dataset: Path, part: str, value: object) -> None:
+    sample = open_shards(dataset).read(0)
+    decode_sample(encode_sample(sample, sample.mask, sample.meta))  # as it is it is whole
+    if part in sample.meta:
+        sample = dataclasses.replace(sample, meta={**sample.meta, part: value})
+    else:
+        sample = dataclasses.replace(sample, **{part: value})
+    with pytest.raises(ValueError, match="its "):
+        decode_sample(encode_sample(sample, sample.mask, sample.meta))
 
 
 def test_licences_that_no_pair_has_are_told_with_those_there_are(dataset: Path) -> None:

@@ -226,6 +226,9 @@ def test_a_result_tells_what_it_moves_whole_and_another_edit_can_be_told() -> No
     assert session.run(part).thing is None
     told = session.run(part, thing=result.thing).thing
     assert told is result.thing
+    for mask, wrong in ((result.mask, result.thing[1:]), (None, result.thing)):
+        with pytest.raises(ValueError, match=r"the photo's shape, \(200, 200\)"):
+            session.run(dataclasses.replace(part, mask=mask), thing=wrong)
     first, other, again = (inputs.thing for inputs in model.inputs)
     assert first is not None
     assert again is not None

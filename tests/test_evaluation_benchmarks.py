@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import pickle
 from dataclasses import replace
@@ -166,6 +167,21 @@ class Forged:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (np.ndarray, ((1,), *self.arguments))
+
+
+class Growing:
+    """Bytes in a codec that doubles them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (codecs.encode, (b"ab", "hex"))
+
+
+def test_a_pickle_cannot_grow(tmp_path: Path) -> None:
+    (tmp_path / "old.pkl").write_bytes(pickle.dumps(b"\xff\x00", 2))
+    assert load_plain(tmp_path / "old.pkl") == b"\xff\x00"
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(Growing()))
+    with pytest.raises(ValueError, match="refused: it has bytes in 'hex'"):
+        load_plain(tmp_path / "bad.pkl")
 
 
 def test_a_pickle_cannot_forge_an_array(tmp_path: Path) -> None:

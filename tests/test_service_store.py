@@ -149,6 +149,12 @@ def test_nothing_stays_open_of_a_session_that_was_removed_meanwhile(
     assert not store._open
 
 
+def test_a_result_that_was_forgotten_is_told_from_a_session_that_is_gone(session: Session) -> None:
+    with pytest.raises(Problem) as told:
+        session.load("nothing-0")
+    assert told.value.kind == "not-found"
+
+
 def test_photos_are_taken_after_the_folder_was_cleaned_away(store: Store, session: Session) -> None:
     shutil.rmtree(store.folder)  # as those do who clean up /tmp
     later = run_apart(upload(store))

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lightningdrag.grain import Grain, grains
+from lightningdrag.ground import carried_on, stillness
 from lightningdrag.masks import bounding_box, distance_to_rim
-from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.models.protocol import MotionEdit, PaintedEdit, check_finite
 from lightningdrag.photo import Photo
 from lightningdrag.warp import sample

@@ -195,7 +195,15 @@ class EditSession:
 
         Args:
             thing: what its drags, in a mask that is given, are known to move whole; another result's.
+
+        Raises:
+            ValueError: the thing is not of the photo's size, or no mask is given.
         """
+        if thing is not None and (request.mask is None or thing.shape != self._size[::-1]):
+            raise ValueError(
+                f"a thing of shape {thing.shape} {'without' if request.mask is None else 'with'} a mask; "
+                f"it needs a mask, and the photo's shape, {self._size[::-1]}"
+            )
         return in_step(self._model, [self.proposal(request, callback, thing=thing)])[0]
 
     def proposal(

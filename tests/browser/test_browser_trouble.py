@@ -169,6 +169,52 @@ def test_the_last_change_before_a_work_is_left_is_kept(editor: EditorPage, leave
     assert len(editor.drags) == 1
 
 
+def test_the_options_of_an_opened_edit_are_its_work_s_alone(editor: EditorPage, tmp_path) -> None:
+    saved = tmp_path / "edit.json"
+    saved.write_text(EditRequest((Drag(NOSE, ASIDE),), seed=7, num_images=3, temperature=2.5).to_json())
+    options = "(({ seed, num_images, temperature }) => [seed, num_images, temperature ?? null])"
+    shown = f"{options}(lightningdrag.editor.settings)"
+    editor.open("coffee.jpg")
+    editor.until("document.title.startsWith('coffee.jpg')")
+    editor.page.locator("#file").set_input_files([EXAMPLES / "chelsea.jpg", saved])
+    editor.until("document.title.startsWith('chelsea.jpg')")
+    assert editor.page.evaluate(shown) == [7, 3, 2.5]
+    editor.page.wait_for_timeout(600)  # the pause before work is kept
+    editor.page.reload()
+    editor.wait("edit")
+    assert editor.page.evaluate(shown) == [7, 3, 2.5]
+    editor.page.evaluate("lightningdrag.editor.close()")
+    editor.page.get_by_role("button", name="coffee.jpg", exact=True).click()
+    editor.wait("edit")
+    assert editor.page.evaluate(shown) == [None, 1, None]
+
+
+@pytest.mark.parametrize("by", ["decode", "place"])
+def test_of_two_photos_the_one_opened_last_is_shown(editor: EditorPage, by: str) -> None:
+    """However long the browser, or the server, takes for the first."""
+    fault = "const decode = createImageBitmap; window.createImageBitmap = async (blob, ...more) => {"
+    fault += " if (slow === blob) { await until;" + (" throw 0" if by == "place" else "") + " }"
+    fault += " return decode(blob, ...more) }"
+    titles = editor.page.evaluate(
+        f"""async () => {{
+          let go, slow;
+          const until = new Promise((done) => (go = done));
+          const {{ files, editor }} = lightningdrag;
+          const example = async (name) => (await fetch(`/api/v1/examples/${{name}}`)).blob();
+          const [first, second] = [await example("coffee"), await example("chelsea")];
+          slow = first;
+          {fault};
+          const slowly = files.open(first, "coffee.jpg");
+          await files.open(second, "chelsea.jpg");
+          const before = editor.work.name;
+          go();
+          await slowly;
+          return [before, editor.work.name];
+        }}"""
+    )
+    assert titles == ["chelsea.jpg", "chelsea.jpg"]
+
+
 def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
     editor.open()
     editor.pull(NOSE, ASIDE)

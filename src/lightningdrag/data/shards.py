@@ -82,9 +82,13 @@ def encode_sample(pair: FramePair, mask: np.ndarray, meta: dict[str, Any]) -> di
 
 
 def decode_sample(files: dict[str, bytes]) -> Sample:
-    """The inverse of :func:`encode_sample`, up to JPEG's loss."""
+    """The inverse of :func:`encode_sample`, up to JPEG's loss.
+
+    Raises:
+        ValueError: sizes that do not go together, or facts that are not there; and what the decoders raise.
+    """
     with np.load(io.BytesIO(files["motion.npz"]), allow_pickle=False) as motion:
-        return Sample(
+        sample = Sample(
             first=_decode(files["first.jpg"]),
             second=_decode(files["second.jpg"]),
             forward=motion["forward"].astype(np.float32),
@@ -95,6 +99,30 @@ def decode_sample(files: dict[str, bytes]) -> Sample:
             mask=_decode(files["mask.png"], cv2.IMREAD_GRAYSCALE) > 127,
             meta=json.loads(files["meta.json"]),
         )
+    _check(sample)
+    return sample
+
+
+def _check(sample: Sample) -> None:
+    """Do the parts of a sample go together?"""
+    height, width = sample.first.shape[:2]
+    grid = height // 2, width // 2
+    for name, shape in (
+        ("first", (height, width, 3)),
+        ("second", (height, width, 3)),
+        ("mask", (height, width)),
+        ("forward", (2, *grid)),
+        ("backward", (2, *grid)),
+        ("forward_state", grid),
+        ("backward_state", grid),
+        ("moving", grid),
+    ):
+        found = getattr(sample, name).shape
+        if found != shape:
+            raise ValueError(f"its {name} has the shape {found}, its first picture asks for {shape}")
+    lists = [sample.meta[name] for name in ("frames", "handles", "targets")]
+    if not all(isinstance(each, list) for each in lists) or len(lists[1]) != len(lists[2]):
+        raise ValueError("its frames, handles and targets are no lists that go together")
 
 
 def write_shard(folder: str, name: str, samples: list[dict[str, bytes]]) -> str:

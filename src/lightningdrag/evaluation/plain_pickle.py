@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import pickle
 import re
-from codecs import encode
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +55,15 @@ def _scalar(kind: _Kind, content: bytes) -> Any:
     return kind.array(content, (1,))[0]
 
 
+def _bytes(text: str, codec: str) -> bytes:
+    """How older pickles spell bytes. With other codecs a few of them would fill the memory."""
+    if codec != "latin1":
+        raise pickle.UnpicklingError(f"it has bytes in {codec!r}")
+    return text.encode(codec)
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("_codecs", "encode"): encode,  # how older pickles spell bytes
+    ("_codecs", "encode"): _bytes,
     ("numpy", "ndarray"): None,  # named as what an array is to be, never called
     ("numpy", "dtype"): _Kind,
 }

@@ -114,8 +114,17 @@ class Session:
 
     @_session_files()
     def load(self, name: str) -> np.ndarray:
-        """An array that the store keeps."""
-        return np.load(self.folder / f"{name}.npy", allow_pickle=False)
+        """An array that the store keeps.
+
+        Raises:
+            Problem: ``not-found``, it has been forgotten; ``session-gone``, with all of the session.
+        """
+        try:
+            return np.load(self.folder / f"{name}.npy", allow_pickle=False)
+        except FileNotFoundError:
+            if self.folder.is_dir():
+                raise Problem("not-found", "this result has just been forgotten") from None
+            raise
 
 
 class Store:

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightningdrag.ground import carried_on, stillness
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, most_around
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.outlines import LITTLE, Layers, Outlines, by_colours, sharp
-from lightningdrag.models.builtin.surroundings import MARGIN, carried_on, stillness
+from lightningdrag.models.builtin.surroundings import MARGIN
 from lightningdrag.models.builtin.things import cut_again
 from lightningdrag.warp import sample
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightningdrag.ground import stillness
 from lightningdrag.models.builtin.blocks import (
     Layer,
     PixelNorm,
@@ -18,7 +19,7 @@ from lightningdrag.models.builtin.blocks import (
 )
 from lightningdrag.models.builtin.evidence import EVIDENCE_CHANNELS, DragBatch, Evidence
 from lightningdrag.models.builtin.morphology import grown
-from lightningdrag.models.builtin.surroundings import stillness, surroundings
+from lightningdrag.models.builtin.surroundings import surroundings
 from lightningdrag.models.point_embedding import PointEmbedding, point_maps
 from lightningdrag.warp import sample
 

@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightningdrag.ground import STILL, carried_on
 from lightningdrag.models.builtin.constraints import FINE_HOLD, agreed, near_targets
 from lightningdrag.models.builtin.edges import by_colour
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, most_around, shrunk
 from lightningdrag.models.builtin.network import Rendering, undecided
-from lightningdrag.models.builtin.surroundings import MARGIN, STILL, carried_on
+from lightningdrag.models.builtin.surroundings import MARGIN
 from lightningdrag.warp import forward_warp, sample
 
 STEEP = 1.0

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightningdrag.ground import carried_on, stillness
 from lightningdrag.models.builtin.evidence import DragBatch
 from lightningdrag.models.builtin.morphology import grown, shrunk
 from lightningdrag.models.builtin.network import Rendering
 from lightningdrag.models.builtin.shift_map import shift_map, shifted
-from lightningdrag.models.builtin.surroundings import carried_on, stillness
 from lightningdrag.warp import sample
 
 SIDE = 5

@@ -3,7 +3,7 @@
 import { derivedMask, emptyRaster, fromRuns, isEmpty, isPin, paint, resampled, toRuns } from "./mask.js";
 import { planPreview } from "./preview.js";
 import { Remote } from "./remote.js";
-import { loadSettings } from "./settings.js";
+import { DEFAULTS, loadSettings } from "./settings.js";
 import { load } from "./storage.js";
 import { View, within } from "./view.js";
 import { randomId, Work } from "./work.js";
@@ -60,6 +60,7 @@ export class Editor extends EventTarget {
   start(work) {
     this.cancel();
     this.work = work;
+    this.settings = { ...loadSettings(), ...work.options };
     this.selected = null;
     this.divide = null;
     this.before = false;
@@ -265,6 +266,22 @@ export class Editor extends EventTarget {
   #onward() {
     this.cancel();
     if (this.state.proposal) this.keep();
+  }
+
+  // Options
+
+  /** What the person chose, or an opened edit brings: it holds for this work. */
+  choose(options) {
+    const { model: _, ...own } = options;
+    this.settings = { ...this.settings, ...options };
+    if (this.work) this.work.options = { ...this.work.options, ...own };
+    this.changed();
+  }
+
+  resetSettings() {
+    this.settings = { ...DEFAULTS };
+    if (this.work) this.work.options = {};
+    this.changed();
   }
 
   // How it looks

@@ -1,13 +1,14 @@
 // Photos and saved edits in: by button, drop, paste, example, or as they were left.
 
 import * as bitmaps from "./bitmaps.js";
-import { checkInside, loadSettings, readRequest } from "./settings.js";
+import { checkInside, readRequest } from "./settings.js";
 import { randomId, Work } from "./work.js";
 
 const LARGEST_VIEW = 4096;
 const REFUSED = new Set(["photo", "too-large"]); // waiting mends everything else
 
 export class Files {
+  #opened = 0; // how many photos were asked for
   constructor({ editor, scene, toasts, client, keeping }, input) {
     Object.assign(this, { editor, scene, toasts, client, keeping, input });
     input.addEventListener("change", () => this.take([...input.files]));
@@ -46,10 +47,11 @@ export class Files {
     if (limits && blob.size > limits.bytes) {
       throw new Error(`${name} has ${megabytes(blob.size)}; this server takes up to ${megabytes(limits.bytes)}.`);
     }
+    const turn = ++this.#opened;
     const bitmap = await bitmaps.decode(blob).catch(() => null);
-    const work = bitmap ? this.#start(blob, name, bitmap, request) : null;
-    if (work) this.#send(work, blob);
-    else await this.#openByServer(blob, name, request);
+    if (turn !== this.#opened) return; // the person has opened another meanwhile
+    if (bitmap) this.#send(this.#start(blob, name, bitmap, request), blob);
+    else await this.#openByServer(blob, name, request, turn);
   }
 
   async example({ name, photo, request }) {
@@ -72,7 +74,6 @@ export class Files {
     const work = Work.open(blob, name, size, request, key);
     if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
     this.editor.start(work);
-    this.editor.set({ settings: { ...loadSettings(), ...request?.options } });
     return work;
   }
 
@@ -91,9 +92,10 @@ export class Files {
     }
   }
 
-  async #openByServer(blob, name, request) {
+  async #openByServer(blob, name, request, turn) {
     const key = randomId();
     const { info } = await this.editor.remote.place(key, blob);
+    if (turn !== this.#opened) return;
     this.#start(blob, name, info, request, key);
     for (const warning of info.warnings) this.toasts.show(warning);
   }
@@ -104,8 +106,7 @@ export class Files {
     checkInside(request.drags, editor.work);
     if (editor.state.proposal) editor.keep();
     editor.work.change({ drags: request.drags, mask: request.mask });
-    editor.set({ settings: { ...editor.settings, ...request.options } });
-    editor.changed();
+    editor.choose(request.options);
   }
 }
 

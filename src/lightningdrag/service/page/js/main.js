@@ -22,7 +22,7 @@ const toasts = new Toasts($("#toasts"));
 const client = new Client(askToken);
 const editor = new Editor(client);
 const canvas = $("#canvas");
-const app = { editor, client, toasts, scene: new Scene(editor, $("#photo"), canvas, freeRoom) };
+const app = { editor, client, toasts, scene: new Scene(editor, toasts, $("#photo"), canvas, freeRoom) };
 app.zoom = (factor) => {
   editor.view.zoom(factor, innerWidth / 2, innerHeight / 2);
   editor.changed("look");

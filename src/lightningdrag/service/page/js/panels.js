@@ -15,8 +15,8 @@ export class Panels {
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("reset", (event) => {
       event.preventDefault();
-      this.editor.set({ settings: { ...DEFAULTS } });
       saveSettings(DEFAULTS);
+      this.editor.resetSettings();
     });
     $("#lock-seed").addEventListener("click", () => this.#lockSeed());
     editor.addEventListener("change", () => this.#write());
@@ -47,7 +47,7 @@ export class Panels {
   /** What the person chose is kept for other photos; what came with a saved edit is not. */
   #choose(chosen) {
     saveSettings({ ...loadSettings(), ...chosen });
-    this.editor.set({ settings: { ...this.editor.settings, ...chosen } });
+    this.editor.choose(chosen);
   }
 
   #write() {

@@ -1,5 +1,7 @@
 // Draws the photo, warped as the drags say, with the mask around it: one pass of WebGL2.
 
+import { MOST_DRAGS } from "./settings.js";
+
 const VERTEX = `#version 300 es
 void main() {
   vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1);
@@ -19,7 +21,7 @@ uniform float dim;        // how dark it is outside the mask
 uniform bool masked;
 uniform vec4 grid;        // x and y of the first point, spacing
 uniform int count;        // of drags; 0 is no warp
-uniform vec4 drags[64];   // target, handle - target
+uniform vec4 drags[${MOST_DRAGS}];   // target, handle - target
 out vec4 colour;
 
 float distanceToRim(vec2 p) {
@@ -138,13 +140,13 @@ export class Renderer {
   /** @param {object[]} drags @param {{grid: object, distance: Float32Array} | null} rim no warp where it is null */
   setWarp(drags, rim) {
     const { gl, uniforms } = this;
-    gl.uniform1i(uniforms.count, rim ? drags.length : 0);
+    gl.uniform1i(uniforms.count, rim ? Math.min(drags.length, MOST_DRAGS) : 0);
     if (!rim) {
       this.shown.rim = null;
       return;
     }
     const { grid, distance } = rim;
-    const pulls = drags.flatMap(({ handle: [hx, hy], target: [tx, ty] }) => [tx, ty, hx - tx, hy - ty]);
+    const pulls = drags.slice(0, MOST_DRAGS).flatMap(({ handle: [hx, hy], target: [tx, ty] }) => [tx, ty, hx - tx, hy - ty]);
     gl.uniform4fv(uniforms.drags, new Float32Array(pulls));
     gl.uniform4f(uniforms.grid, grid.x, grid.y, grid.step, 0);
     if (this.shown.rim === rim) return;

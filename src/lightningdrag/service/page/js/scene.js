@@ -9,11 +9,11 @@ export class Scene {
   cursor = { brush: null, key: null }; // where the brush is on the screen, the keyboard's cross on the photo
   frameTimes = []; // milliseconds of the last frames, for measurement
   drawn = null; // the key of the photo on view
-  reading = new Set(); // keys of photos that are being decoded
+  reading = new Set(); // keys of photos that are being decoded, or cannot be
   #asked = false;
 
-  constructor(editor, photoCanvas, overlayCanvas, room) {
-    this.editor = editor;
+  constructor(editor, toasts, photoCanvas, overlayCanvas, room) {
+    Object.assign(this, { editor, toasts });
     this.room = room; // what the panels leave free, a function
     const hasWebGL = document.createElement("canvas").getContext("webgl2") !== null;
     this.renderer = hasWebGL ? new Renderer(photoCanvas) : new PlainRenderer(photoCanvas);
@@ -98,8 +98,9 @@ export class Scene {
     if (this.reading.has(key)) return undefined;
     this.reading.add(key);
     this.ready(key, work.photos.get(key))
-      .then(() => this.ask())
-      .finally(() => this.reading.delete(key));
+      .then(() => this.reading.delete(key))
+      .catch((error) => this.toasts.error(error))
+      .finally(() => this.ask());
     return undefined;
   }
 

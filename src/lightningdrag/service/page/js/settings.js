@@ -10,6 +10,7 @@ export const DEFAULTS = {
   max_step: null,
   augment: 0,
 };
+export const MOST_DRAGS = 64;
 const MOST_PIXELS = 80e6; // of a mask, as of a photo
 const NOT_SHOWN = ["guidance_schedule", "noise_prior", "temperature", "strict"]; // a saved edit may bring them
 const OPTIONS = [...Object.keys(DEFAULTS).filter((name) => name !== "model"), ...NOT_SHOWN];
@@ -52,6 +53,9 @@ export function readRequest(text) {
   const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
   if (!Array.isArray(request.drags) || !request.drags.every((d) => isPoint(d?.handle) && isPoint(d?.target))) {
     throw new Error("The drags of this saved edit cannot be read.");
+  }
+  if (request.drags.length > MOST_DRAGS) {
+    throw new Error(`This saved edit has ${request.drags.length} drags; at most ${MOST_DRAGS} can be made.`);
   }
   const mask = request.mask ?? null;
   if (mask && !(mask.runs && mask.size)) throw new Error("This saved edit keeps its mask in another file; open it without.");

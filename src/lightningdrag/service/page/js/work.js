@@ -5,6 +5,7 @@
 //   drags     [{handle: [x, y], target: [x, y]}]
 //   mask      {size, runs} as drawn, or null for the automatic one
 //   proposal  what a run gave and nobody has kept yet: {candidates: [key], chosen, request, seconds}, or null
+// Its options are those of a run that came with an opened edit or were chosen for it (settings.js).
 // Photos are files (Blob) under keys: the one opened comes first, then the candidates that the states name.
 
 const MOST_STATES = 400;
@@ -13,14 +14,14 @@ export const randomId = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(36).padStart(2, "0")).join("");
 
 export class Work {
-  constructor({ id = randomId(), name, width, height, states, index = 0, photos }) {
-    Object.assign(this, { id, name, width, height, states, index, photos });
+  constructor({ id = randomId(), name, width, height, states, index = 0, options = {}, photos }) {
+    Object.assign(this, { id, name, width, height, states, index, options, photos });
   }
 
   /** New work on a photo. @param {Blob} blob @param {string} [key] if the server has it already */
   static open(blob, name, { width, height }, request, key = randomId()) {
     const state = { photo: key, drags: request?.drags ?? [], mask: request?.mask ?? null, proposal: null };
-    return new Work({ name, width, height, states: [state], photos: new Map([[key, blob]]) });
+    return new Work({ name, width, height, states: [state], options: request?.options, photos: new Map([[key, blob]]) });
   }
 
   get state() {
@@ -91,7 +92,7 @@ export class Work {
 
   /** What is stored of it, its photos aside. */
   record() {
-    const { id, name, width, height, states, index } = this;
-    return { id, name, width, height, states, index, keys: [...this.photos.keys()], updated: Date.now() };
+    const { id, name, width, height, states, index, options } = this;
+    return { id, name, width, height, states, index, options, keys: [...this.photos.keys()], updated: Date.now() };
   }
 }
