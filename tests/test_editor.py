@@ -566,6 +566,18 @@ def test_a_handle_that_the_widened_mask_holds_is_not_said_to_lie_outside() -> No
     assert result.warnings == ("mask widened to hold the target of drag 50,50:120,60",)
 
 
+def test_drags_that_end_at_one_place_are_told() -> None:
+    result = DragEditor(Painter()).edit(noise(200, 200), ["50,50:90,60", "80,80:90,60.2", "9,9:9,9"], seed=0)
+    said = "drags 50,50:90,60 and 80,80:90,60.2 end at one place, where only one of them can"
+    assert result.warnings == (said,)
+
+
+def test_guidance_is_told_where_a_model_is_made_for_none() -> None:
+    for guidance, said in ((1.0, ()), (3.0, ("warp is made for guidance 1; at 3 things may tear",))):
+        result = DragEditor(WarpModel()).edit(noise(64, 64), ["20,30:40,30"], seed=0, guidance=guidance)
+        assert result.warnings == said
+
+
 @pytest.mark.parametrize(("drag", "says"), [("100,100:140,100", "target"), ("40,60:90,90", "handle")])
 def test_strict_refuses_both(drag: str, says: str) -> None:
     mask = np.zeros((200, 200), bool)

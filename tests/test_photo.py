@@ -408,8 +408,9 @@ def test_where_a_photo_cannot_be_written_is_said_and_nothing_is_left(tmp_path: P
     with pytest.raises(PhotoError, match="No such file or directory"):
         save_photo(photo, tmp_path / "missing" / "out.png")
     (tmp_path / "dir.png").mkdir()
-    with pytest.raises(PhotoError, match="directory"):
-        save_photo(photo, tmp_path / "dir.png")
+    for folder in (tmp_path, tmp_path / "dir.png"):
+        with pytest.raises(PhotoError, match="is a folder; give a file's name in it"):
+            save_photo(photo, folder)
     with pytest.raises(PhotoError, match="cannot write 70000x16 as JPEG"):
         save_photo(Photo(noise(16, 70000, 3)), tmp_path / "long.jpg")
     assert [path.name for path in tmp_path.iterdir()] == ["dir.png"]

@@ -64,9 +64,9 @@ def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: 
     ("word", "message"),
     [
         ("batchs=3", "did you mean 'batch'"),
-        ("batch=many", "takes a int"),
+        ("batch=many", "takes a whole number"),
         ("batch", "key=value"),
-        ("batch=true", "takes a int"),
+        ("batch=true", "takes a whole number"),
         ("batch=0", "at least 1"),
         ("micro_batch=-4", "at least 0"),
         ("clip=0", "above 0"),
@@ -82,10 +82,10 @@ def test_a_recipe_file_overrides_defaults_and_words_override_the_file(tmp_path: 
         ("trackers=[mlflow]", "known: 'tensorboard'"),
         ("a: b=[1", "not YAML"),
         ("mixture={vidoe: 1}", "did you mean 'video'"),
-        ("mixture={video: most}", "takes a float"),
+        ("mixture={video: most}", "takes a number"),
         ("mixture={video: -1}", "at least 0"),
         ("mixture={video: 0}", "no share above 0"),
-        ("licences=[1]", "takes a str"),
+        ("licences=[1]", "takes text"),
     ],
 )
 def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, word: str, message: str) -> None:

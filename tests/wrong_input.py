@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "device": (lambda p, d: (p, *DRAG, "--device", "tpu"), r"no device 'tpu'; here: auto"),
     "dtype": (lambda p, d: (p, *DRAG, "--dtype", "int8"), r"unknown dtype 'int8'"),
     "no such output folder": (lambda p, d: (p, *DRAG, "-o", d / "gone" / "o.png"), r"no such folder.*gone"),
-    "output that is a folder": (lambda p, d: (p, *DRAG, "-o", d), r"ends in nothing|is a folder"),
+    "output that is a folder": (lambda p, d: (p, *DRAG, "-o", d), r"is a folder"),
     "output format": (lambda p, d: (p, *DRAG, "-o", d / "o.xyz"), r"o\.xyz ends in \.xyz"),
     "overwriting the photo": (lambda p, d: (p, *DRAG, "-o", p), r"photo\.png would overwrite the photo"),
     "overwriting the photo with a candidate": (

@@ -129,6 +129,13 @@ def as_drags(drags: Iterable[DragLike]) -> tuple[Drag, ...]:
     return tuple(kept.values())
 
 
+def meeting(drags: Iterable[Drag]) -> list[tuple[Drag, Drag]]:
+    """Those that end on the pixel where an earlier one does."""
+    there: dict[tuple[int, int], Drag] = {}
+    pairs = [(there.setdefault(pixel_of(drag.target), drag), drag) for drag in drags]
+    return [(first, other) for first, other in pairs if first is not other]
+
+
 def pixel_of(point: Point) -> tuple[int, int]:
     """The pixel that a point lies on."""
     return math.floor(point[0] + 0.5), math.floor(point[1] + 0.5)

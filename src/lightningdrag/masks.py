@@ -43,9 +43,13 @@ def read_mask(source: MaskLike, *, max_bytes: int = MAX_BYTES, max_pixels: int =
         return _from_array(source)
     photo = open_photo(source, max_bytes=max_bytes, max_pixels=max_pixels)
     light = photo.pixels.max(axis=2)
-    if photo.alpha is not None:
-        light = np.minimum(light, photo.alpha)
-    return light > np.iinfo(light.dtype).max // 2
+    half = np.iinfo(light.dtype).max // 2
+    if photo.alpha is None:
+        return light > half
+    mask = np.minimum(light, photo.alpha) > half
+    if not mask.any():
+        raise MaskError("the mask is nowhere both white and opaque, which is how it says what may change")
+    return mask
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

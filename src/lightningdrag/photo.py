@@ -334,6 +334,8 @@ def format_of(path: str | os.PathLike[str]) -> str:
     ending = Path(path).suffix.lower()
     _init_formats()
     kind = Image.registered_extensions().get(ending)
+    if Path(path).is_dir():
+        raise PhotoError(f"{os.fspath(path)} is a folder; give a file's name in it")
     if kind not in WRITABLE or kind not in Image.SAVE:
         kinds = Image.registered_extensions()
         known = [each for each in _ENDINGS if kinds.get(each) in WRITABLE and kinds[each] in Image.SAVE]

@@ -32,6 +32,7 @@ from lightningdrag.drag import (
     as_drags,
     brief,
     check_inside,
+    meeting,
     pixel_of,
 )
 from lightningdrag.files import write_atomically
@@ -131,11 +132,16 @@ class EditRequest:
             MaskError: the mask has another aspect.
         """
         check_inside(self.drags, width, height)
+        warnings = [
+            f"drags {one} and {other} end at one place, where only one of them can"
+            for one, other in meeting(self.drags)
+        ]
         if self.mask is None or self.mask.shape == (height, width):
-            return self, []
+            return self, warnings
         mask_height, mask_width = self.mask.shape
         mask = resized_mask(self.mask, width, height)
-        return replace(self, mask=mask), [f"mask scaled from {mask_width}x{mask_height} to {width}x{height}"]
+        warnings.append(f"mask scaled from {mask_width}x{mask_height} to {width}x{height}")
+        return replace(self, mask=mask), warnings
 
     def settled_mask(self, width: int, height: int) -> tuple[np.ndarray, list[str]]:
         """The mask to use, and what to say: as given and widened by targets outside, or from the drags alone.

@@ -215,6 +215,42 @@ def test_of_two_photos_the_one_opened_last_is_shown(editor: EditorPage, by: str)
     assert titles == ["chelsea.jpg", "chelsea.jpg"]
 
 
+def test_a_photo_that_the_server_refuses_leaves_the_work_on_view(editor: EditorPage) -> None:
+    editor.open()
+    editor.pull(NOSE, ASIDE)
+    editor.offline = True  # Chromium logs every answer above 400
+    problem = {"type": "urn:lightningdrag:photo", "title": "Refused", "detail": "too long", "status": 422}
+    editor.page.route(
+        "**/api/v1/sessions",
+        lambda route: route.fulfill(status=422, json=problem, content_type="application/problem+json"),
+        times=1,
+    )
+    editor.page.locator("#file").set_input_files(EXAMPLES / "coffee.jpg")
+    toast = editor.page.locator(".toast.error")
+    toast.wait_for()
+    assert "coffee.jpg: too long" in toast.text_content()
+    assert editor.page.title().startswith("chelsea.jpg")
+    assert len(editor.drags) == 1
+    editor.run()
+
+
+def test_the_last_three_messages_stay_until_the_next_photo(editor: EditorPage) -> None:
+    for number in range(5):
+        editor.page.evaluate("number => lightningdrag.toasts.show(`Message ${number}`, true)", number)
+    assert editor.page.locator(".toast").all_text_contents() == ["Message 2", "Message 3", "Message 4"]
+    editor.open()
+    assert editor.page.locator(".toast").count() == 0
+
+
+def test_an_edit_of_another_photo_is_told(editor: EditorPage, tmp_path) -> None:
+    editor.open("coffee.jpg")
+    saved = tmp_path / "edit.json"
+    saved.write_text(EditRequest((Drag(NOSE, ASIDE),), image="chelsea.jpg").to_json())
+    editor.page.locator("#file").set_input_files(saved)
+    editor.page.get_by_text("This edit was made for chelsea.jpg.").wait_for()
+    assert len(editor.drags) == 1
+
+
 def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:
     editor.open()
     editor.pull(NOSE, ASIDE)

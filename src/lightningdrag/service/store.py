@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -19,6 +18,7 @@ import numpy as np
 from starlette.concurrency import run_in_threadpool
 
 from lightningdrag.photo import Photo, open_photo
+from lightningdrag.service.private_folder import private_folder
 from lightningdrag.service.problems import Problem
 from lightningdrag.service.task import Box, Patch, patched
 
@@ -141,7 +141,7 @@ class Store:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._open: OrderedDict[tuple[str, int], Photo] = OrderedDict()
         self._open_lock = threading.Lock()
-        self.folder = _private_folder()
+        self.folder = private_folder()
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -286,7 +286,7 @@ class Store:
     def _new_folder(self, identity: str) -> Path:
         """A session's folder; in another place if a cleaner of temporary files took the one that was."""
         if not self.folder.is_dir():
-            self.folder = _private_folder()
+            self.folder = private_folder()
         folder = self.folder / identity
         folder.mkdir(mode=0o700)
         return folder
@@ -326,11 +326,6 @@ class Store:
         for session in forgotten:
             self.remove(session)
             self.evicted += 1
-
-
-def _private_folder() -> Path:
-    """A new temporary folder, for the owner's eyes only."""
-    return Path(tempfile.mkdtemp(prefix="lightningdrag-"))
 
 
 def _write(path: Path, array: np.ndarray) -> None:

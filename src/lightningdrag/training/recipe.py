@@ -312,9 +312,8 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
     if kind is dict and isinstance(value, dict):
         return {name: _checked(key, each, get_args(hint)[1]) for name, each in value.items()}
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise RecipeError(
-            f"recipe key {key!r} is {value!r}, a {type(value).__name__}; it takes a {kind.__name__}"
-        )
+        takes = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise RecipeError(f"recipe key {key!r} is {value!r}; it takes {takes.get(kind, kind.__name__)}")
     return value
 
 

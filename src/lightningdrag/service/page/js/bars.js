@@ -17,7 +17,9 @@ export function showBars(app) {
     if (!button.textContent.trim()) button.setAttribute("aria-label", command.title);
     if (command.keys.length) button.setAttribute("aria-keyshortcuts", command.keys[0].replace("Ctrl", "Control"));
     button.addEventListener("click", () => {
-      button.closest("[popover]")?.hidePopover();
+      const menu = button.closest("[popover]");
+      menu?.hidePopover();
+      if (menu) $("#canvas").focus({ preventScroll: true }); // not the menu's own button, which Enter would press
       command.run(app);
     });
     return { button, command };

@@ -271,7 +271,7 @@ export class Editor extends EventTarget {
   // Options
 
   /** What the person chose, or an opened edit brings: it holds for this work. */
-  choose(options) {
+  setOptions(options) {
     const { model: _, ...own } = options;
     this.settings = { ...this.settings, ...options };
     if (this.work) this.work.options = { ...this.work.options, ...own };

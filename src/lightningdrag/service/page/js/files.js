@@ -31,11 +31,12 @@ export class Files {
   /** A photo, a saved edit, or both. */
   async take(files) {
     const saved = files.find((file) => file.name.endsWith(".json") || file.type === "application/json");
-    const photo = files.find((file) => file !== saved);
+    const [photo, ...others] = files.filter((file) => file !== saved);
     try {
       const request = saved && readRequest(await saved.text());
       if (photo) await this.open(photo, photo.name || "pasted.png", request);
       else if (request) this.#apply(request);
+      if (others.length) this.toasts.show(`One photo at a time: of ${others.length + 1}, ${photo.name} is opened.`);
     } catch (error) {
       this.toasts.error(error);
     }
@@ -50,7 +51,8 @@ export class Files {
     const turn = ++this.#opened;
     const bitmap = await bitmaps.decode(blob).catch(() => null);
     if (turn !== this.#opened) return; // the person has opened another meanwhile
-    if (bitmap) this.#send(this.#start(blob, name, bitmap, request), blob);
+    const { work: before } = this.editor;
+    if (bitmap) this.#send(this.#start(blob, name, bitmap, request), blob, before);
     else await this.#openByServer(blob, name, request, turn);
   }
 
@@ -71,14 +73,16 @@ export class Files {
 
   #start(blob, name, size, request, key) {
     if (request) checkInside(request.drags, size);
+    this.toasts.clear();
     const work = Work.open(blob, name, size, request, key);
     if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
     this.editor.start(work);
+    if (request) this.#compareName(request, name);
     return work;
   }
 
   /** Upload while the person looks; a run later waits for no upload. */
-  async #send(work, blob) {
+  async #send(work, blob, before) {
     try {
       const { info } = await this.editor.remote.place(work.state.photo, blob);
       for (const warning of info.warnings) this.toasts.show(warning);
@@ -86,7 +90,9 @@ export class Files {
       if (this.editor.work !== work || error.type === undefined) return; // the run tries again
       if (REFUSED.has(error.type)) {
         this.keeping.forget(work.id);
-        this.editor.close();
+        if (before) this.editor.start(before);
+        else this.editor.close();
+        error.message = `${work.name}: ${error.message}`;
       }
       this.toasts.error(error);
     }
@@ -100,13 +106,20 @@ export class Files {
     for (const warning of info.warnings) this.toasts.show(warning);
   }
 
+  /** Say so where an edit was made for another photo. */
+  #compareName({ image }, name) {
+    const made = image?.split(/[\\/]/).at(-1);
+    if (made && made !== name) this.toasts.show(`This edit was made for ${made}.`);
+  }
+
   #apply(request) {
     const { editor } = this;
     if (!editor.work) throw new Error("Open the photo first, then its saved edit; or drop both together.");
     checkInside(request.drags, editor.work);
+    this.#compareName(request, editor.work.image);
     if (editor.state.proposal) editor.keep();
     editor.work.change({ drags: request.drags, mask: request.mask });
-    editor.choose(request.options);
+    editor.setOptions(request.options);
   }
 }
 

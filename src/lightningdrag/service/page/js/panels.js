@@ -47,7 +47,7 @@ export class Panels {
   /** What the person chose is kept for other photos; what came with a saved edit is not. */
   #choose(chosen) {
     saveSettings({ ...loadSettings(), ...chosen });
-    this.editor.choose(chosen);
+    this.editor.setOptions(chosen);
   }
 
   #write() {
@@ -60,6 +60,7 @@ export class Panels {
     if (elements.model.selectedIndex < 0) elements.model.value = "";
     $("#model-note").textContent = model ? `${model.summary}. ${model.licence}.` : "";
     elements.steps.placeholder = model?.steps ? `${model.steps}` : "automatic";
+    elements.guidance.closest("label").hidden = model?.guidance === 1 && settings.guidance === null; // made for none
     elements.guidance.placeholder = model?.guidance ? `${model.guidance}` : "automatic";
     $("#lock-seed").hidden = state?.proposal?.request.options?.seed === undefined;
   }

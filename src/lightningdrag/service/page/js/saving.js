@@ -24,11 +24,22 @@ export class Saving {
 
   /** The edit as the command line reads it: of the result, or as it is drawn. */
   request() {
-    this.#download(new Blob([this.#request()], { type: "application/json" }), "json");
+    if (!this.#isDrawn) this.#sayUndrawn();
+    else this.#download(new Blob([this.#request()], { type: "application/json" }), "json");
   }
 
   copyRequest() {
+    if (!this.#isDrawn) return this.#sayUndrawn();
     return this.#copy({ "text/plain": this.#request() });
+  }
+
+  get #isDrawn() {
+    return this.editor.state.drags.length > 0;
+  }
+
+  #sayUndrawn() {
+    const kept = this.editor.work.rounds.length > 1;
+    this.toasts.show(kept ? "No drag is drawn on this picture. To save the edit that made it, undo first." : "Draw a drag first.");
   }
 
   #request() {

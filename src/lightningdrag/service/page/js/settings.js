@@ -63,7 +63,8 @@ export function readRequest(text) {
   const options = Object.fromEntries(
     Object.entries(request.options ?? {}).filter(([name]) => OPTIONS.includes(name)),
   );
-  return { drags: request.drags, mask, options };
+  const image = typeof request.image === "string" ? request.image : null;
+  return { image, drags: request.drags, mask, options };
 }
 
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;

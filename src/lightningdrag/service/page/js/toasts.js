@@ -13,6 +13,8 @@ const PLAIN = {
   "not-ready": "The server is not ready.",
 };
 
+const MOST = 3; // at a time
+
 export class Toasts {
   constructor(place) {
     this.place = place;
@@ -23,8 +25,14 @@ export class Toasts {
     const close = element("button", { className: "tool", type: "button", "aria-label": "Dismiss" }, icon("close"));
     const toast = element("div", { className: isError ? "toast error" : "toast" }, element("p", {}, text), close);
     close.addEventListener("click", () => toast.remove());
+    while (this.place.children.length >= MOST) this.place.firstElementChild.remove();
     this.place.append(toast);
     if (!isError) setTimeout(() => toast.remove(), SHOWN);
+  }
+
+  /** What was said of what is no more on view. */
+  clear() {
+    this.place.replaceChildren();
   }
 
   /** What went wrong, in plain words. */
