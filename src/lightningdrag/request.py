@@ -17,7 +17,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -89,7 +89,7 @@ class EditRequest:
     """
 
     drags: tuple[Drag, ...]
-    mask: np.ndarray | None = None
+    mask: np.ndarray | None = field(default=None, repr=False)
     image: str | None = None
     num_images: int = 1
     steps: int | None = None

@@ -6,9 +6,11 @@ import json
 import signal
 import urllib.request
 
+import numpy as np
 import pytest
 from conftest import TOKEN
 from editor_page import ASIDE, EXAMPLES, FOLLOWING, NOSE, SHOWN, EditorPage
+from PIL import Image
 
 from lightningdrag import Drag, EditRequest
 
@@ -249,6 +251,22 @@ def test_an_edit_of_another_photo_is_told(editor: EditorPage, tmp_path) -> None:
     editor.page.locator("#file").set_input_files(saved)
     editor.page.get_by_text("This edit was made for chelsea.jpg.").wait_for()
     assert len(editor.drags) == 1
+
+
+def test_an_edit_whose_mask_is_a_file_is_opened_with_and_without_it(editor: EditorPage) -> None:
+    example, mask = EXAMPLES / "china.json", EXAMPLES / "masks" / "china.png"
+    editor.open("china.jpg")
+    editor.page.locator("#file").set_input_files(example)
+    editor.page.get_by_text("is in china.png: open both together").wait_for()
+    assert len(editor.drags) == 5
+    assert editor.state["mask"] is None
+    editor.page.locator("#file").set_input_files([EXAMPLES / "china.jpg", mask, example])
+    editor.until("lightningdrag.editor.state?.mask")
+    assert len(editor.drags) == 5
+    drawn, saved = editor.state["mask"], np.asarray(Image.open(mask).convert("L")) > 127
+    assert drawn["size"] == [saved.shape[1], saved.shape[0]]
+    assert sum(drawn["runs"][1::2]) == saved.sum()
+    editor.run()
 
 
 def test_two_tabs_are_two_works(editor: EditorPage, context, server) -> None:

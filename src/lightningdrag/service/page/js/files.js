@@ -1,6 +1,7 @@
 // Photos and saved edits in: by button, drop, paste, example, or as they were left.
 
 import * as bitmaps from "./bitmaps.js";
+import { fromPicture, toRuns } from "./mask.js";
 import { checkInside, readRequest } from "./settings.js";
 import { randomId, Work } from "./work.js";
 
@@ -28,12 +29,14 @@ export class Files {
     this.input.click();
   }
 
-  /** A photo, a saved edit, or both. */
+  /** A photo, a saved edit, or both, and the file of its mask. */
   async take(files) {
     const saved = files.find((file) => file.name.endsWith(".json") || file.type === "application/json");
-    const [photo, ...others] = files.filter((file) => file !== saved);
     try {
       const request = saved && readRequest(await saved.text());
+      const maskFile = files.find(({ name }) => name === request?.maskFile);
+      const [photo, ...others] = files.filter((file) => file !== saved && file !== maskFile);
+      if (maskFile) request.mask = toRuns(fromPicture(await bitmaps.decode(maskFile), { width: 1 }));
       if (photo) await this.open(photo, photo.name || "pasted.png", request);
       else if (request) this.#apply(request);
       if (others.length) this.toasts.show(`One photo at a time: of ${others.length + 1}, ${photo.name} is opened.`);
@@ -77,7 +80,7 @@ export class Files {
     const work = Work.open(blob, name, size, request, key);
     if (size instanceof ImageBitmap) bitmaps.store(work.state.photo, size, this.scene.renderer.maxSide);
     this.editor.start(work);
-    if (request) this.#compareName(request, name);
+    if (request) this.#sayWhatDiffers(request, name);
     return work;
   }
 
@@ -106,17 +109,17 @@ export class Files {
     for (const warning of info.warnings) this.toasts.show(warning);
   }
 
-  /** Say so where an edit was made for another photo. */
-  #compareName({ image }, name) {
-    const made = image?.split(/[\\/]/).at(-1);
-    if (made && made !== name) this.toasts.show(`This edit was made for ${made}.`);
+  /** Say so where an edit was made for another photo, or does not bring its mask along. */
+  #sayWhatDiffers({ image, mask, maskFile }, name) {
+    if (maskFile && !mask) this.toasts.show(`The mask of this edit is in ${maskFile}: open both together to have it.`);
+    if (image && image !== name) this.toasts.show(`This edit was made for ${image}.`);
   }
 
   #apply(request) {
     const { editor } = this;
     if (!editor.work) throw new Error("Open the photo first, then its saved edit; or drop both together.");
     checkInside(request.drags, editor.work);
-    this.#compareName(request, editor.work.image);
+    this.#sayWhatDiffers(request, editor.work.image);
     if (editor.state.proposal) editor.keep();
     editor.work.change({ drags: request.drags, mask: request.mask });
     editor.setOptions(request.options);

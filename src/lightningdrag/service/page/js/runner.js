@@ -42,12 +42,12 @@ export class Runner {
     if (mask) this.editor.set({ found: { drags: state.drags, ...asked, mask } });
   }
 
-  /** From a result: its run with more candidates. Those that it has stay the first ones. */
+  /** From a result: its run with more candidates. Those that it has stay the first ones, and the one on view. */
   more() {
-    const { candidates, request, model } = this.editor.state.proposal;
+    const { candidates, chosen, request, model } = this.editor.state.proposal;
     this.editor.adjust();
     const num_images = Math.min(Math.max(2 * candidates.length, MORE), MOST);
-    return this.run({ ...request.options, num_images, model }, candidates.length);
+    return this.run({ ...request.options, num_images, model }, chosen);
   }
 
   /** The drags as a film, by the chances and the model of the result if one is shown. @returns as #follow */

@@ -58,14 +58,16 @@ export function readRequest(text) {
     throw new Error(`This saved edit has ${request.drags.length} drags; at most ${MOST_DRAGS} can be made.`);
   }
   const mask = request.mask ?? null;
-  if (mask && !(mask.runs && mask.size)) throw new Error("This saved edit keeps its mask in another file; open it without.");
-  if (mask && !isMask(mask)) throw new Error("The mask of this saved edit cannot be read.");
+  const maskFile = typeof mask?.png === "string" ? fileName(mask.png) : null;
+  if (mask && !maskFile && !isMask(mask)) throw new Error("The mask of this saved edit cannot be read.");
   const options = Object.fromEntries(
     Object.entries(request.options ?? {}).filter(([name]) => OPTIONS.includes(name)),
   );
-  const image = typeof request.image === "string" ? request.image : null;
-  return { image, drags: request.drags, mask, options };
+  const image = typeof request.image === "string" ? fileName(request.image) : null;
+  return { image, drags: request.drags, mask: maskFile ? null : mask, maskFile, options };
 }
+
+const fileName = (path) => path.split(/[\\/]/).at(-1);
 
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
 
