@@ -78,7 +78,7 @@ class _Rule:
     same_colours: float
 
 
-SEEMS = _Rule(least_move=0.6, most_grown=1.45, outlined=0.82, same_colours=0.46)
+SEEMS = _Rule(least_move=0.6, most_grown=1.45, outlined=0.82, same_colours=0.47)
 """By its motion and its looks, both."""
 OWN = _Rule(least_move=0.6, most_grown=1.6, outlined=0.78, same_colours=0.33)
 """Its colours are its own."""
