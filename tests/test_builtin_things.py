@@ -112,6 +112,11 @@ def test_what_the_motion_knows_more_of_than_was_found_goes_along() -> None:
     assert difference(again(vague(), edit, block(24, width=24)), block(24)) < 0.02
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_what_is_not_in_the_window_or_is_all_of_it_is_not_cut_out(share: float) -> None:
+    assert again(vague(by=0.0), batch(picture(block(24))), torch.full((1, 1, SIDE, SIDE), share)) is None
+
+
 def test_where_nothing_was_found_nothing_is_cut_out() -> None:
     edit, answer = batch(picture(block(24))), vague()
     assert cut_again(answer.displacement, answer.shown(), edit, [None]) == [None]

@@ -112,7 +112,7 @@ def cut_again(
     """Things that were found before, if they were, at every pixel.
 
     Each is looked for in its edit's own motion, which may know more of it; where it is not found there it
-    is what it was.
+    is what it was, if any of it and of its ground is in the window.
 
     Args:
         displacement, shown: as for :func:`cut_out`.
@@ -127,10 +127,17 @@ def cut_again(
             continue
         source, cells = edit[0], _cut(*edit, (*CLEAR, KNOWN))
         cells = _reduced(thing.astype(np.float32)) > 0.5 if cells is None else cells
-        # Anew, for what was added may have been the ground's.
-        sides = np.where(cells, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
-        cuts.append(_finer(_enlarged(cells, *thing.shape), source, _learned(_reduced(source), sides, 1)))
+        cuts.append(_at_every_pixel(cells, source) if 0 < cells.sum() < cells.size else None)
     return cuts
+
+
+def _at_every_pixel(cells: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """A thing ``(H / STRIDE, W / STRIDE)`` bool, cut out finer.
+
+    The colours are learned anew, for what was added to it may have been the ground's.
+    """
+    sides = np.where(cells, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
+    return _finer(_enlarged(cells, *source.shape[:2]), source, _learned(_reduced(source), sides, 1))
 
 
 def _edits(
