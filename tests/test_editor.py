@@ -573,9 +573,10 @@ def test_drags_that_end_at_one_place_are_told() -> None:
 
 
 def test_guidance_is_told_where_a_model_is_made_for_none() -> None:
-    for guidance, said in ((1.0, ()), (3.0, ("warp is made for guidance 1; at 3 things may tear",))):
-        result = DragEditor(WarpModel()).edit(noise(64, 64), ["20,30:40,30"], seed=0, guidance=guidance)
+    for guidance, said in ((1.0, ()), (3.0, ("painter is made for guidance 1; at 3 things may tear",))):
+        result = DragEditor(Painter()).edit(noise(64, 64), ["20,30:40,30"], seed=0, guidance=guidance)
         assert result.warnings == said
+    assert not DragEditor(WarpModel()).edit(noise(64, 64), ["20,30:40,30"], guidance=3.0).warnings  # has none
 
 
 @pytest.mark.parametrize(("drag", "says"), [("100,100:140,100", "target"), ("40,60:90,90", "handle")])

@@ -292,8 +292,8 @@ def test_unused_sessions_are_forgotten_with_their_files() -> None:
         folder = server.state.store.folder
         photo = server.open()
         assert folder.stat().st_mode & 0o077 == 0
-        assert len(list(folder.iterdir())) == 1
-        wait_until(lambda: not list(folder.iterdir()))
+        assert sum(path.is_dir() for path in folder.iterdir()) == 1
+        wait_until(lambda: not any(path.is_dir() for path in folder.iterdir()))
         assert kind(server.client.get(photo.address)) == "session-gone"
     assert not folder.exists()
 

@@ -232,7 +232,7 @@ class EditSession:
             made, painted = yield from self._stages(each, reading, progress)
             photos[first :: len(readings)] = made
         mask = _together(readings)
-        if fitted.guidance is not None and fitted.guidance > 1 >= self._model.default_guidance:
+        if fitted.guidance is not None and fitted.guidance > 1 == self._model.default_guidance:
             more.append(f"{self._model.name} is made for guidance 1; at {fitted.guidance:g} things may tear")
         if all(drag.is_pin for drag in fitted.drags):
             more.append("no drag moves anything: each target is its handle")

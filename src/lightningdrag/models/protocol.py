@@ -136,7 +136,9 @@ class DragModel(Protocol):
     def default_steps(self) -> int: ...
 
     @property
-    def default_guidance(self) -> float: ...
+    def default_guidance(self) -> float:
+        """1 of a model that is made for one branch, 0 of one that knows of no guidance."""
+        ...
 
     def encode(self, window: Tensor) -> Encoded:
         """Look at a window, ``(1, 3, H, W)`` float in [-1, 1], once."""

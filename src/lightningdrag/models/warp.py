@@ -19,7 +19,7 @@ class WarpModel:
     multiple = 8
     max_upscale = 1.0
     default_steps = 1
-    default_guidance = 1.0
+    default_guidance = 0.0  # it has none
 
     def __init__(self, working_area: int = 256 * 256) -> None:
         self.working_area = working_area

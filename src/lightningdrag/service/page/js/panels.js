@@ -60,7 +60,7 @@ export class Panels {
     if (elements.model.selectedIndex < 0) elements.model.value = "";
     $("#model-note").textContent = model ? `${model.summary}. ${model.licence}.` : "";
     elements.steps.placeholder = model?.steps ? `${model.steps}` : "automatic";
-    elements.guidance.closest("label").hidden = model?.guidance === 1 && settings.guidance === null; // made for none
+    elements.guidance.closest("label").hidden = [0, 1].includes(model?.guidance) && settings.guidance === null; // of no use
     elements.guidance.placeholder = model?.guidance ? `${model.guidance}` : "automatic";
     $("#lock-seed").hidden = state?.proposal?.request.options?.seed === undefined;
   }

@@ -3,9 +3,9 @@
 import { randomId } from "./work.js";
 import { requestOf } from "./settings.js";
 
+// Candidates: what "more" of them comes to at least, and what a run makes at most.
 const MORE = 4;
 export const MOST = 16;
-// Candidates: what "more" of them comes to at least, and what a run makes at most.
 
 export class Runner {
   /** @param {(key: string, blob: Blob) => Promise} decode readies a picture, so that it does not flicker in */
