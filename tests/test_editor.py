@@ -13,87 +13,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import lightningdrag
 from lightningdrag import Drag, DragEditor, EditCancelled, EditRequest
 from lightningdrag.compose import FEATHER, compose
 from lightningdrag.drag import DragError, MaskError, OptionError, pixel_of
-from lightningdrag.masks import derive_mask
 from lightningdrag.models.builtin.model import BuiltinModel
 from lightningdrag.models.protocol import (
     Call,
     CandidateModel,
-    DragInputs,
-    Encoded,
-    Followers,
     MotionEdit,
     PaintedEdit,
 )
 from lightningdrag.models.warp import WarpModel
 from lightningdrag.photo import Photo, PhotoError, open_photo
 from lightningdrag.window import Window, choose_window
-
-
-class Painter:
-    """A DragModel that paints noise over the whole window, unlike the source everywhere; it counts."""
-
-    name = "painter"
-    multiple = 16
-    working_area = 128 * 128
-    max_upscale = 2.0
-    default_steps = 3
-    default_guidance = 1.0
-
-    def __init__(self) -> None:
-        self.encoded: list[Tensor] = []
-        self.inputs: list[DragInputs] = []
-
-    def encode(self, window: Tensor) -> Encoded:
-        assert window.shape[2] % self.multiple == window.shape[3] % self.multiple == 0
-        assert -1 <= window.min() <= window.max() <= 1
-        self.encoded.append(window)
-        return Encoded(window)
-
-    def generate(self, encoded: Encoded, inputs: DragInputs, generator: torch.Generator) -> PaintedEdit:
-        assert inputs.mask.shape == encoded.window.shape[2:]
-        self.inputs.append(inputs)
-        steps = inputs.steps or self.default_steps
-        for step in range(1, steps + 1):
-            if inputs.callback is not None and inputs.callback(step, steps) is False:
-                raise EditCancelled
-        shape = (inputs.num_images, *encoded.window.shape[1:])
-        return PaintedEdit(torch.rand(shape, generator=generator) * 2 - 1)
-
-
-class Finder(Painter):
-    """One that finds the left half of what it looks at, whatever is pulled."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rooms: list[Tensor] = []
-
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
-        assert inputs.mask.shape == encoded.window.shape[2:]
-        self.rooms.append(inputs.mask)
-        found = torch.zeros_like(inputs.mask)
-        found[:, : found.shape[1] // 2] = True
-        return [Followers(found, torch.tensor([[20.0, 90.0], [1.0, 30.0], [110.0, 60.0]]))]
-
-
-def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8) -> np.ndarray:
-    rng = np.random.default_rng(height * width)
-    return rng.integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype=dtype)
-
-
-def disc(side: int, centre: tuple[float, float], radius: float) -> np.ndarray:
-    y, x = np.mgrid[:side, :side]
-    return (np.hypot(x - centre[0], y - centre[1]) < radius).astype(np.float32)
-
-
-def gradient(height: int, width: int) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    return np.dstack((x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height))).astype(np.uint8)
+from painters import Painter, disc, gradient, noise
 
 
 @st.composite
@@ -128,123 +63,6 @@ def test_every_pixel_outside_the_mask_is_the_sources(edit, model) -> None:  # ty
         assert np.array_equal(photo.alpha[~result.mask], pixels[..., 3][~result.mask])
     if mask is not None:
         assert (result.mask >= mask).all()
-
-
-def test_without_a_mask_what_the_model_finds_may_change_and_no_more() -> None:
-    pixels, drags = noise(200, 200), [((60, 100), (80, 100)), ((150, 30), (150, 30))]
-    model = Finder()
-    result = DragEditor(model).edit(pixels, drags, seed=0)
-    assert model.rooms[0].all()
-    assert result.mask[:, :98].all()
-    assert not result.mask[:, 102:].any()
-    assert np.array_equal(result.photos[0].pixels[:, 102:], pixels[:, 102:])
-    assert result.request.mask is None
-    assert np.array_equal(DragEditor(Finder()).run(pixels, result.request).image, result.image)
-
-
-def test_a_session_looks_for_what_follows_once() -> None:
-    model = Finder()
-    session = DragEditor(model).open(noise(200, 200))
-    drags = [((60, 100), (80, 100))]
-    mask = session.mask_for(drags)
-    for seed in (0, 1):
-        assert np.array_equal(session.edit(drags, seed=seed).mask, mask)
-    assert len(model.rooms) == 1
-    session.edit([((60, 100), (81, 100))])
-    session.accept()
-    session.edit([((60, 100), (81, 100))])
-    assert len(model.rooms) == 3
-
-
-def test_what_goes_along_is_dragged_with_the_first_drag_and_is_not_in_the_request() -> None:
-    model = Finder()
-    result = DragEditor(model).edit(noise(200, 200), [((60, 100), (80, 100))], seed=0)
-    first, other = (
-        result.drags
-    )  # of the others one would come from beyond the photo, one ends beyond the mask
-    assert other.handle == pytest.approx((first.handle[0] - 48, 141), abs=1.5)
-    assert other.target[0] - other.handle[0] == pytest.approx(20)
-    assert other.target[1] == other.handle[1]
-    assert len(model.inputs[0].handles) == 2
-    assert result.request.drags == (first,)
-    again = DragEditor(Finder()).edit(noise(200, 200), [((60, 100), (80, 100))], result.mask, seed=0)
-    assert again.drags == (first,)
-
-
-class Reader(Finder):
-    """One that may mean the left half with companions, or the right half whole."""
-
-    def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
-        [left] = super().followers(encoded, inputs)
-        readings = [left, Followers(~left.mask, torch.zeros(0, 2), ~left.mask)]
-        return readings[: inputs.num_images]
-
-
-@pytest.mark.parametrize("options", [{}, {"max_step": 9}])
-def test_the_readings_of_drags_take_turns_with_the_candidates(options: dict[str, float]) -> None:
-    """Each in its own mask, and the same however many there are."""
-    pixels, drags = noise(200, 200), [((60, 100), (80, 100))]
-    results, steps = {}, []
-    for count in (1, 2, 3):
-        model = Reader()
-        seen: list[tuple[int, int]] = []
-        tell = lambda step, total, seen=seen: seen.append((step, total))  # noqa: E731
-        results[count] = DragEditor(model).edit(
-            pixels, drags, num_images=count, seed=0, steps=2, callback=tell, **options
-        )
-        steps.append([step for step, _ in seen])
-        assert {total for _, total in seen} == {len(seen)}
-        whole = [inputs.thing is not None for inputs in model.inputs]
-        assert whole == sorted(whole)
-    assert all(each == list(range(1, len(each) + 1)) for each in steps)
-    changed = [(photo.pixels != pixels).any((0, 2)) for photo in results[3].photos]
-    for columns, left in zip(changed, (True, False, True), strict=True):
-        assert columns[:50].any() == left
-        assert columns[110:].any() != left
-    for count in (1, 2):
-        for one, other in zip(results[count].images, results[3].images, strict=False):
-            assert np.array_equal(one, other)
-    assert not results[1].mask[:, 110:].any()
-    assert results[3].mask.all()
-    session = DragEditor(Reader()).open(pixels)
-    assert all(np.array_equal(session.mask_for(drags, count), results[count].mask) for count in (1, 2, 3))
-    assert len({result.drags for result in results.values()}) == 1
-    assert all(result.thing is None for result in results.values())
-
-
-def test_a_result_tells_what_it_moves_whole_and_another_edit_can_be_told() -> None:
-    class Whole(Reader):
-        def followers(self, encoded: Encoded, inputs: DragInputs) -> list[Followers]:
-            inputs = dataclasses.replace(inputs, num_images=2)
-            return super().followers(encoded, inputs)[:0:-1]
-
-    session = DragEditor(model := Whole()).open(noise(200, 200))
-    result = session.edit([((160, 100), (180, 100))], seed=0)
-    assert result.thing is not None
-    assert 80 < np.flatnonzero(result.thing.all(0))[0] < 110
-    part = dataclasses.replace(result.request, mask=result.mask)
-    assert session.run(part).thing is None
-    told = session.run(part, thing=result.thing).thing
-    assert told is result.thing
-    for mask, wrong in ((result.mask, result.thing[1:]), (None, result.thing)):
-        with pytest.raises(ValueError, match=r"the photo's shape, \(200, 200\)"):
-            session.run(dataclasses.replace(part, mask=mask), thing=wrong)
-    first, other, again = (inputs.thing for inputs in model.inputs)
-    assert first is not None
-    assert again is not None
-    assert other is None
-    assert torch.equal(first, again)
-
-
-@pytest.mark.parametrize("given", [np.eye(200, dtype=bool), None])
-def test_a_model_is_not_asked_for_a_mask_that_is_given_or_where_nothing_moves(
-    given: np.ndarray | None,
-) -> None:
-    model = Finder()
-    to = (60, 60) if given is None else (80, 80)
-    mask = DragEditor(model).edit(noise(200, 200), [((60, 60), to)], given).mask
-    assert model.rooms == []
-    assert np.array_equal(mask, derive_mask([Drag((60, 60), to)], 200, 200) if given is None else given)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 256), (1200, 300), (700, 1000)])

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -391,7 +392,7 @@ def request_of(drags: Iterable[DragLike], mask: MaskLike | None, **options: Unpa
 
 def _together(readings: Sequence[_Reading]) -> np.ndarray:
     """The mask of them all."""
-    return np.logical_or.reduce([reading.mask for reading in readings])
+    return reduce(np.logical_or, (reading.mask for reading in readings))
 
 
 def _moved(thing: np.ndarray, handle: Point, to: Point) -> np.ndarray:

@@ -86,7 +86,8 @@ SHOWS = _Rule(least_move=0.5, most_grown=2.0, outlined=0.88, same_colours=0.22)
 """It stands out so clearly that the picture knows better than the motion what goes along."""
 CLEAR = SEEMS, OWN, SHOWS
 KNOWN = _Rule(least_move=0.5, most_grown=2.0, outlined=0.6, same_colours=0.7)
-"""It was found before, and only has to be found again; or it may be one, for a second candidate."""
+"""It was found before, and only has to be found again; or it may be one, for a second candidate. Milder than
+any of the others."""
 
 
 def cut_out(
@@ -101,7 +102,7 @@ def cut_out(
         shown: ``(B, 1, H, W)`` from 0 to 1, how much of the source is shown there.
         perhaps: take what may be one, too.
     """
-    rules = (*CLEAR, KNOWN) if perhaps else CLEAR
+    rules = (KNOWN,) if perhaps else CLEAR
     cuts = [_cut(*edit, rules) for edit in _edits(displacement, shown, batch)]
     return [None if cut is None else _enlarged(cut, *batch.mask.shape[2:]) for cut in cuts]
 
@@ -125,7 +126,7 @@ def cut_again(
         if thing is None:
             cuts.append(None)
             continue
-        source, cells = edit[0], _cut(*edit, (*CLEAR, KNOWN))
+        source, cells = edit[0], _cut(*edit, (KNOWN,))
         cells = _reduced(thing.astype(np.float32)) > 0.5 if cells is None else cells
         cuts.append(_at_every_pixel(cells, source) if 0 < cells.sum() < cells.size else None)
     return cuts
